@@ -1,0 +1,41 @@
+//! What the crates add to `cargo xtask ci`: model checks, and examples that check themselves. One entry, and it is part of it.
+
+use std::time::Duration;
+
+/// A model check: a cargo command of its own, with an environment of its own.
+pub(crate) struct Model {
+    /// The step is called `model-NAME`.
+    pub(crate) name: &'static str,
+    /// What is explored, in a few words.
+    pub(crate) purpose: &'static str,
+    /// Variables, such as `RUSTFLAGS`. Models are built in a target folder of their own, so that flags do not throw away the others' work.
+    pub(crate) env: &'static [(&'static str, &'static str)],
+    /// The arguments for cargo.
+    pub(crate) args: &'static [&'static str],
+}
+
+/// Bound each so that it ends within a minute.
+pub(crate) const MODELS: &[Model] = &[];
+
+/// An example that ends by itself, and ends well only if what it shows is true.
+pub(crate) struct Example {
+    /// The step is called `example-NAME`.
+    pub(crate) name: &'static str,
+    /// The package it belongs to.
+    pub(crate) package: &'static str,
+    /// What it proves, in a few words.
+    pub(crate) purpose: &'static str,
+    /// Arguments for the example itself.
+    pub(crate) args: &'static [&'static str],
+    /// When it counts as hung; the build is not included.
+    pub(crate) limit: Duration,
+}
+
+/// All are built in release mode.
+pub(crate) const EXAMPLES: &[Example] = &[Example {
+    name: "feed",
+    package: "trionics",
+    purpose: "a feed server on real sockets, cancelled in full flight",
+    args: &[],
+    limit: Duration::from_secs(120),
+}];
