@@ -1,0 +1,172 @@
+//! The owner of a tree of failures.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::error::Error;
+use core::ops::Deref;
+
+use crate::node::{Children, Kind, Slot};
+use crate::{AnyError, Cancelled, EmptyGroup, LibraryFailure, Node};
+
+/// A failure, or a whole tree of them, one pointer wide.
+///
+/// `?` makes one out of an error, and passes one on as it is. What is in it is asked of the [`Node`] that it
+/// dereferences to.
+///
+/// # Examples
+///
+/// ```
+/// use trionics_errgroup::Failure;
+///
+/// fn port(text: &str) -> Result<u16, Failure> {
+///     Ok(text.trim().parse::<u16>()?)
+/// }
+///
+/// let group = Failure::group("reading the settings", [port("x").unwrap_err(), port("").unwrap_err()])?;
+/// assert_eq!(group.to_string(), "reading the settings (2 sub-errors)");
+/// assert_eq!(size_of::<Result<(), Failure>>(), size_of::<usize>());
+/// # Ok::<(), trionics_errgroup::EmptyGroup>(())
+/// ```
+pub struct Failure<E = AnyError>(
+    /// A box of its own, so that the failure of a call that goes well costs one word.
+    pub(crate) Box<Node<E>>,
+);
+
+impl<E> Failure<E> {
+    /// Makes a failure out of one error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// assert_eq!(Failure::leaf("no route").into_leaf().ok(), Some("no route"));
+    /// ```
+    pub fn leaf(error: E) -> Self {
+        Self::from_node(Node(Slot::Leaf(error)))
+    }
+
+    /// Makes a group out of failures, which keep their order and their shape.
+    ///
+    /// # Errors
+    ///
+    /// There is no group of nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// let group = Failure::group("close", [Failure::leaf(1), Failure::leaf(2)])?;
+    /// assert_eq!(group.to_string(), "close (2 sub-errors)");
+    /// # Ok::<(), trionics_errgroup::EmptyGroup>(())
+    /// ```
+    pub fn group(
+        message: impl Into<Cow<'static, str>>,
+        failures: impl IntoIterator<Item = Self>,
+    ) -> Result<Self, EmptyGroup> {
+        Self::group_of_nodes(
+            message.into(),
+            failures.into_iter().map(|failure| *failure.0),
+        )
+    }
+
+    /// Makes a failure out of the `Cancelled` that one was given.
+    pub fn cancelled(cancelled: Cancelled) -> Self {
+        Self::from_node(Node::rich(Kind::Cancelled(cancelled)))
+    }
+
+    /// Makes a failure of the library's own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::{Failure, LibraryFailure};
+    ///
+    /// let failure: Failure = Failure::library(LibraryFailure::NotStarted);
+    /// assert!(failure.as_library().is_some());
+    /// ```
+    pub fn library(failure: LibraryFailure) -> Self {
+        Self::from_node(Node::rich(Kind::Library(failure)))
+    }
+
+    /// Adds a note: something the reader should know, in a full sentence or a part of one.
+    #[must_use]
+    pub fn with_note(self, note: impl Into<Cow<'static, str>>) -> Self {
+        let mut rich = self.0.into_rich();
+        rich.extras_mut().notes.push(note.into());
+        Self::from_node(Node(Slot::Rich(rich)))
+    }
+
+    /// Names the task or scope from which the failure comes; the last name given stays.
+    #[must_use]
+    pub fn with_origin(self, name: impl Into<Cow<'static, str>>) -> Self {
+        let mut rich = self.0.into_rich();
+        rich.extras_mut().origin = Some(name.into());
+        Self::from_node(Node(Slot::Rich(rich)))
+    }
+
+    /// The very error that the leaf was made of.
+    ///
+    /// # Errors
+    ///
+    /// Gives the failure back if it is not an error: a group, a `Cancelled`, a failure of the library's own.
+    pub fn into_leaf(self) -> Result<E, Self> {
+        match self.0.0 {
+            Slot::Leaf(error) => Ok(error),
+            Slot::Rich(mut rich) if matches!(rich.kind, Kind::Leaf(_)) => match rich.take_kind() {
+                Kind::Leaf(error) => Ok(error),
+                _ => unreachable!("the kind was looked at just before"),
+            },
+            slot @ Slot::Rich(_) => Err(Self::from_node(Node(slot))),
+        }
+    }
+
+    pub(crate) fn from_node(node: Node<E>) -> Self {
+        Self(Box::new(node))
+    }
+
+    pub(crate) fn group_of_nodes(
+        message: Cow<'static, str>,
+        mut nodes: impl Iterator<Item = Node<E>>,
+    ) -> Result<Self, EmptyGroup> {
+        let first = nodes.next().ok_or(EmptyGroup)?;
+        let children = match nodes.next() {
+            None => Children::One([first]),
+            Some(second) => {
+                let mut all = Vec::with_capacity(nodes.size_hint().0.saturating_add(2));
+                all.push(first);
+                all.push(second);
+                all.extend(nodes);
+                Children::Many(all)
+            }
+        };
+        Ok(Self::from_node(Node::rich(Kind::Group {
+            message,
+            children,
+        })))
+    }
+}
+
+impl<E> Deref for Failure<E> {
+    type Target = Node<E>;
+
+    fn deref(&self) -> &Node<E> {
+        &self.0
+    }
+}
+
+impl<E> From<E> for Failure<E> {
+    fn from(error: E) -> Self {
+        Self::leaf(error)
+    }
+}
+
+impl<X: Error + Send + Sync + 'static> From<X> for Failure<AnyError> {
+    fn from(error: X) -> Self {
+        Self::leaf(AnyError::new(error))
+    }
+}
+
+impl<E: Error + 'static> Error for Failure<E> {}

@@ -1,0 +1,93 @@
+//! Failures of the library's own, each of which says what to do about it.
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+use core::error::Error;
+use core::fmt;
+
+/// A failure that the library itself reports, for any leaf type.
+///
+/// # Examples
+///
+/// ```
+/// use trionics_errgroup::{Failure, LibraryFailure};
+///
+/// let failure: Failure = Failure::library(LibraryFailure::Closed { what: "the nursery".into() });
+/// assert_eq!(
+///     failure.to_string(),
+///     "the nursery is closed: start the work before it finishes, or keep it open for longer",
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LibraryFailure {
+    /// A child that was started with a status ended without reporting that it had started.
+    NotStarted,
+    /// Something that needs at least one element was given none.
+    EmptySet,
+    /// Work was given to something that takes none any more.
+    Closed {
+        /// What is closed, as the subject of a sentence.
+        what: Cow<'static, str>,
+    },
+    /// Resources that need each other in a circle.
+    Cycle {
+        /// The resources, in the order in which they were asked for; the first is needed by the last.
+        path: Vec<Cow<'static, str>>,
+    },
+    /// A context ended without providing its value.
+    NotProvided,
+    /// A context ended while its value was still needed.
+    ContextEnded,
+}
+
+impl fmt::Display for LibraryFailure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotStarted => formatter.write_str(
+                "the child ended before it reported that it had started: call `started` on every path to success, or return the failure",
+            ),
+            Self::EmptySet => formatter.write_str("the set is empty: give at least one element, or skip the call"),
+            Self::Closed { what } => {
+                write!(formatter, "{what} is closed: start the work before it finishes, or keep it open for longer")
+            }
+            Self::Cycle { path } => {
+                for name in path {
+                    write!(formatter, "`{name}` needs ")?;
+                }
+                match path.first() {
+                    Some(first) => write!(formatter, "`{first}`")?,
+                    None => formatter.write_str("a resource needs itself")?,
+                }
+                formatter.write_str(": open one of them outside, and pass it in")
+            }
+            Self::NotProvided => formatter
+                .write_str("the context ended without providing a value: call `provide` on every path to success, or return the failure"),
+            Self::ContextEnded => formatter
+                .write_str("the context ended while its value was in use: open it again, or look for its own failure beside this one"),
+        }
+    }
+}
+
+impl Error for LibraryFailure {}
+
+/// The error of building a group from no failures at all.
+///
+/// # Examples
+///
+/// ```
+/// use trionics_errgroup::{EmptyGroup, Failure};
+///
+/// assert_eq!(Failure::<String>::group("nobody failed", []), Err(EmptyGroup));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EmptyGroup;
+
+impl fmt::Display for EmptyGroup {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .write_str("a group needs at least one failure: return success where nothing failed")
+    }
+}
+
+impl Error for EmptyGroup {}
