@@ -1,0 +1,10 @@
+//! What is measured, one file per group.
+
+mod nursery;
+
+use crate::suite::Group;
+
+/// All groups, in the order of the report.
+pub fn all() -> Vec<Group> {
+    vec![nursery::group()]
+}
