@@ -1,0 +1,151 @@
+//! What no compiler checks: every module says what it is, every crate comes with its papers.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .expect("the workspace is there")
+}
+
+/// All files below a folder whose name ends so; hidden folders and build output are left out.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder can be read") {
+            let path = entry.expect("an entry can be read").path();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if path.is_dir() {
+                if !name.starts_with('.') && name != "target" {
+                    folders.push(path);
+                }
+            } else if name.ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn crates() -> Vec<PathBuf> {
+    let entries = fs::read_dir(workspace().join("crates")).expect("the crates are there");
+    let folders: Vec<_> = entries
+        .map(|entry| entry.expect("an entry can be read").path())
+        .collect();
+    assert!(folders.len() >= 6, "{folders:?}");
+    folders
+}
+
+#[test]
+fn every_module_starts_with_a_sentence() {
+    let all = files(&workspace(), ".rs");
+    assert!(all.len() > 20, "only {} files were found", all.len());
+    let silent: Vec<_> = all
+        .iter()
+        .filter(|path| {
+            let text = fs::read_to_string(path).expect("a source file is text");
+            !["//! ", "#![doc"]
+                .iter()
+                .any(|start| text.starts_with(start))
+                || text.contains("(under construction)")
+        })
+        .filter(|path| !path.ends_with("xtask/tests/tidy.rs"))
+        .collect();
+    assert!(
+        silent.is_empty(),
+        "these say nothing in their first line: {silent:#?}"
+    );
+}
+
+#[test]
+fn every_crate_comes_with_its_papers() {
+    let mut missing = Vec::new();
+    for folder in crates() {
+        for paper in ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+            if !folder.join(paper).is_file() {
+                missing.push(folder.join(paper));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn all_crates_have_the_same_licenses() {
+    for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        let ours =
+            fs::read_to_string(workspace().join(name)).expect("the workspace has its licenses");
+        for folder in crates() {
+            let theirs = fs::read_to_string(folder.join(name)).unwrap_or_default();
+            assert!(
+                ours == theirs,
+                "{} differs from the workspace's {name}",
+                folder.join(name).display()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_crate_forbids_unsafe_code() {
+    for folder in crates() {
+        let root = folder.join("src/lib.rs");
+        let text = fs::read_to_string(&root).expect("a crate has a root");
+        assert!(
+            text.contains("#![forbid(unsafe_code)]"),
+            "{}",
+            root.display()
+        );
+    }
+}
+
+#[test]
+fn the_changelog_names_every_crate() {
+    let index = fs::read_to_string(workspace().join("CHANGELOG.md")).expect("there is a changelog");
+    for folder in crates() {
+        let name = folder
+            .file_name()
+            .expect("a folder has a name")
+            .to_string_lossy()
+            .into_owned();
+        assert!(
+            index.contains(&format!("(crates/{name}/CHANGELOG.md)")),
+            "{name} is not in CHANGELOG.md"
+        );
+    }
+}
+
+/// Links between the documents lead somewhere.
+#[test]
+fn links_in_documents_lead_to_files() {
+    let mut dead = Vec::new();
+    for document in files(&workspace(), ".md") {
+        let text = fs::read_to_string(&document).expect("a document is text");
+        let folder = document.parent().expect("a file is in a folder");
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let path = target.split('#').next().unwrap_or_default();
+            let is_file = !path.is_empty()
+                && !path.contains(':')
+                && !path.contains(' ')
+                && path.contains(['/', '.']);
+            if is_file && !folder.join(path).exists() {
+                dead.push(format!("{}: {target}", document.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{dead:#?}");
+}
