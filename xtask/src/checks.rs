@@ -10,8 +10,8 @@ pub(crate) struct Model {
     pub(crate) purpose: &'static str,
     /// Variables, such as `RUSTFLAGS`. Models are built in a target folder of their own, so that flags do not throw away the others' work.
     pub(crate) env: &'static [(&'static str, &'static str)],
-    /// The arguments for cargo.
-    pub(crate) args: &'static [&'static str],
+    /// The arguments for cargo, between spaces.
+    pub(crate) args: &'static str,
 }
 
 /// Bound each so that it ends within a minute.
@@ -25,8 +25,8 @@ pub(crate) struct Example {
     pub(crate) package: &'static str,
     /// What it proves, in a few words.
     pub(crate) purpose: &'static str,
-    /// Arguments for the example itself.
-    pub(crate) args: &'static [&'static str],
+    /// Arguments for the example itself, between spaces.
+    pub(crate) args: &'static str,
     /// When it counts as hung; the build is not included.
     pub(crate) limit: Duration,
 }
@@ -36,6 +36,6 @@ pub(crate) const EXAMPLES: &[Example] = &[Example {
     name: "feed",
     package: "trionics",
     purpose: "a feed server on real sockets, cancelled in full flight",
-    args: &[],
+    args: "",
     limit: Duration::from_secs(120),
 }];

@@ -110,41 +110,26 @@ impl Options {
 /// All steps: what is cheap and often wrong comes first.
 fn steps() -> Vec<Step> {
     let mut steps = vec![
-        Step::cargo("fmt", "the code is formatted", &["fmt", "--all", "--check"]),
+        Step::cargo("fmt", "the code is formatted", "fmt --all --check"),
         Step::cargo(
             "clippy",
             "no warning, in any target, with all features",
-            &[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--all-features",
-                "--",
-                "-D",
-                "warnings",
-            ],
+            "clippy --workspace --all-targets --all-features -- -D warnings",
         ),
         Step::cargo(
             "test",
             "unit and integration tests",
-            &[
-                "test",
-                "--workspace",
-                "--all-features",
-                "--lib",
-                "--bins",
-                "--tests",
-            ],
+            "test --workspace --all-features --lib --bins --tests",
         ),
         Step::cargo(
             "doctest",
             "examples in documentation, README.md, docs/",
-            &["test", "--workspace", "--all-features", "--doc"],
+            "test --workspace --all-features --doc",
         ),
         Step::cargo(
             "doc",
             "documentation builds without a warning",
-            &["doc", "--workspace", "--all-features", "--no-deps"],
+            "doc --workspace --all-features --no-deps",
         )
         .env("RUSTDOCFLAGS", "-D warnings"),
         // Nothing but the library is checked, and features of dev-dependencies do not leak into it (resolver 3): no
@@ -152,22 +137,21 @@ fn steps() -> Vec<Step> {
         Step::cargo(
             FEATURES,
             "each feature of each crate alone, and each pair",
-            &[
-                "hack",
-                "check",
-                "--workspace",
-                "--ignore-private",
-                "--feature-powerset",
-                "--depth",
-                "2",
-            ],
+            "hack check --workspace --ignore-private --feature-powerset --depth 2",
         )
         .env("RUSTFLAGS", deny_warnings())
         .env("CARGO_TARGET_DIR", target().join("features")),
+        // Without the build of each package: cargo keeps what it unpacked for that under the version number, and builds it
+        // again where the version has not changed. The tests see to it that no crate includes files from outside.
+        Step::cargo(
+            "package",
+            "the crates can be packaged",
+            "package --workspace --exclude xtask --exclude trionics-benches --allow-dirty --no-verify",
+        ),
         Step::cargo(
             "examples",
             "all examples build",
-            &["build", "--workspace", "--all-features", "--examples"],
+            "build --workspace --all-features --examples",
         ),
     ];
     for model in MODELS {
@@ -192,16 +176,13 @@ fn steps() -> Vec<Step> {
             );
             continue;
         }
-        let mut arguments = vec![
-            "run",
-            "--release",
-            "--package",
-            example.package,
-            "--example",
-            example.name,
-            "--",
-        ];
-        arguments.extend(example.args);
+        let Example {
+            name,
+            package,
+            args,
+            ..
+        } = example;
+        let arguments = format!("run --release --package {package} --example {name} -- {args}");
         steps.push(
             Step::cargo(
                 format!("{EXAMPLE}{}", example.name),
@@ -242,28 +223,18 @@ fn install_cargo_hack() -> Result<(), String> {
     if is_there {
         return Ok(());
     }
-    Step::cargo(
-        "",
-        "",
-        &["install", "cargo-hack", "--locked", "--version", "^0.6"],
-    )
-    .run()
-    .map_err(|reason| format!("cargo-hack could not be installed: {reason}"))
+    Step::cargo("", "", "install cargo-hack --locked --version ^0.6")
+        .run()
+        .map_err(|reason| format!("cargo-hack could not be installed: {reason}"))
 }
 
 /// Builds an example without running it.
 fn build(example: &Example) -> Result<(), String> {
+    let Example { name, package, .. } = example;
     Step::cargo(
         "",
         "",
-        &[
-            "build",
-            "--release",
-            "--package",
-            example.package,
-            "--example",
-            example.name,
-        ],
+        &format!("build --release --package {package} --example {name}"),
     )
     .run()
     .map_err(|reason| format!("it does not build: {reason}"))

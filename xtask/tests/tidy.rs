@@ -125,6 +125,33 @@ fn the_changelog_names_every_crate() {
     }
 }
 
+/// What a crate includes from outside its folder would be missing from its package.
+#[test]
+fn crates_include_only_what_is_theirs() {
+    let mut outside = Vec::new();
+    for package in crates() {
+        for source in files(&package, ".rs") {
+            let text = fs::read_to_string(&source).expect("a source file is text");
+            let included = ["include_str!(\"", "include_bytes!(\""]
+                .into_iter()
+                .flat_map(|call| text.split(call).skip(1));
+            for included in included.filter_map(|rest| rest.split('"').next()) {
+                let path = source
+                    .parent()
+                    .expect("a file is in a folder")
+                    .join(included);
+                if !path
+                    .canonicalize()
+                    .is_ok_and(|path| path.starts_with(&package))
+                {
+                    outside.push(format!("{}: {included}", source.display()));
+                }
+            }
+        }
+    }
+    assert!(outside.is_empty(), "{outside:#?}");
+}
+
 /// Links between the documents lead somewhere.
 #[test]
 fn links_in_documents_lead_to_files() {
