@@ -1,0 +1,833 @@
+//! What all subscribers share: the source, the window of values, and the protocol by which a value gets from one to the other.
+//!
+//! There is no leader. Whoever is caught up and finds the source's lock free polls the source, with the channel's own
+//! waker; whoever finds it taken parks. A subscriber that goes away in whatever state leaves nothing to be handed over.
+//!
+//! Invariants, besides S1 in `signal`:
+//!
+//! * C1: only the holder of the intake's lock writes `head` (but for [`Channel::end_early`]), and a slot is set before `head` passes it.
+//! * C2: a position in the window has a slot in the table or, if its value was moved to the only subscriber, no reader.
+//! * C3: no code of the user (source apart, under the intake's lock that nobody waits for) runs under a lock: no clone, no drop, no waker.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    mem,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
+};
+
+use futures_core::Stream;
+
+use crate::{
+    loom::{
+        AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, fence, lock, try_lock,
+    },
+    signal::{ARMED, BLOCKED, IDLE, POLLING, Signal, Ticket},
+};
+
+/// The source has ended.
+const ENDED: u64 = 0b01;
+/// A value was taken from the source whose publication waits for subscribers that are about to lose values.
+const HELD: u64 = 0b10;
+const FLAG_BITS: u32 = 2;
+
+/// The largest number of values in a block.
+const MAX_BLOCK_LEN: usize = 32;
+
+/// A run of consecutive positions; each slot is set once, before `head` passes it.
+pub(crate) type Block<T> = Arc<[OnceLock<T>]>;
+
+pub(crate) struct Channel<S: Stream> {
+    /// Number of values published, and the flags; read by every receive.
+    head: Padded<AtomicU64>,
+    pub(crate) window: u64,
+    block_len: usize,
+    /// Whether a full window makes the source wait.
+    waits_for_slowest: bool,
+    pub(crate) signal: Arc<Signal>,
+    /// Reaches `signal`.
+    waker: Waker,
+    /// Mirrors the length of `Table::members`.
+    n_open: AtomicUsize,
+    /// No open subscriber's cursor is below; may be too low. Used if `waits_for_slowest`.
+    least_cursor: AtomicU64,
+    /// The subscriber that a full window waits for.
+    witness: AtomicU64,
+    /// Number of values taken from the source.
+    pulls: AtomicU64,
+    panicked: AtomicBool,
+    /// Never waited for, except by the last handle.
+    intake: Padded<Mutex<Intake<S>>>,
+    table: Padded<Mutex<Table<S::Item>>>,
+}
+
+/// What belongs to whoever is pulling.
+struct Intake<S: Stream> {
+    /// Taken when the last handle is given up.
+    source: Option<Pin<Box<S>>>,
+    held: Option<S::Item>,
+    /// The newest block, if it has room.
+    block: Option<Block<S::Item>>,
+    /// The position of its first slot.
+    base: u64,
+    /// Whether the table may hold blocks.
+    keeps_values: bool,
+}
+
+/// What is needed once per block, or by those who come and go.
+pub(crate) struct Table<T> {
+    blocks: VecDeque<Block<T>>,
+    /// The position of the first block's first slot.
+    first: u64,
+    /// An emptied block, kept for its memory.
+    spare: Option<Block<T>>,
+    /// The open subscriptions.
+    pub(crate) members: Vec<Arc<Member>>,
+    /// Subscriptions that were not given up, open or closed.
+    n_handles: usize,
+    next_id: u64,
+}
+
+/// What others see of a subscription.
+#[repr(align(64))]
+pub(crate) struct Member {
+    pub(crate) id: u64,
+    /// The next position to read; written by the subscriber only.
+    pub(crate) cursor: AtomicU64,
+    /// All values lost; written by the subscriber only.
+    pub(crate) lost: AtomicU64,
+    pub(crate) is_closed: AtomicBool,
+    /// The place in `Table::members`; only used under the table's lock.
+    index: AtomicUsize,
+}
+
+/// The private side of a subscription.
+pub(crate) struct Reader<T> {
+    pub(crate) member: Arc<Member>,
+    pub(crate) cursor: u64,
+    /// The position of the first slot in `block`.
+    base: u64,
+    /// The block that was read last.
+    block: Option<Block<T>>,
+    /// The position before which this subscriber has let the others go first.
+    graced_at: u64,
+    pub(crate) ticket: Ticket,
+}
+
+/// What a subscriber finds without asking the source.
+pub(crate) enum Step {
+    /// A value, in this slot of the reader's block.
+    Slot(usize),
+    Lost(u64),
+    Empty,
+    End,
+}
+
+/// What a receive gives.
+pub(crate) enum Delivery<T> {
+    /// In this slot of the reader's block.
+    Slot(usize),
+    /// Nobody else needs it.
+    Moved(T),
+    Lost(u64),
+}
+
+/// What came of holding the intake.
+enum Pulled<T> {
+    Slot(usize),
+    Moved(T),
+    /// Somebody else has published, or it was the end: look again.
+    Changed,
+    /// Nothing to be had before a wake.
+    Parked,
+    /// The source said `Pending` and has woken itself.
+    Again,
+    /// The others go first.
+    Grace,
+    Panicked(Box<dyn Any + Send>),
+}
+
+/// Where a new subscription starts.
+pub(crate) enum Start {
+    Now,
+    Oldest,
+}
+
+impl<S: Stream> Channel<S> {
+    pub(crate) fn new(source: S, window: usize, waits_for_slowest: bool) -> Self {
+        let signal = Arc::new(Signal::new());
+        Self {
+            head: Padded(AtomicU64::new(0)),
+            window: window as u64,
+            block_len: (window / 2).clamp(1, MAX_BLOCK_LEN),
+            waits_for_slowest,
+            waker: Waker::from(Arc::clone(&signal)),
+            signal,
+            n_open: AtomicUsize::new(0),
+            least_cursor: AtomicU64::new(0),
+            witness: AtomicU64::new(0),
+            pulls: AtomicU64::new(0),
+            panicked: AtomicBool::new(false),
+            intake: Padded(Mutex::new(Intake {
+                source: Some(Box::pin(source)),
+                held: None,
+                block: None,
+                base: 0,
+                keeps_values: false,
+            })),
+            table: Padded(Mutex::new(Table {
+                blocks: VecDeque::new(),
+                first: 0,
+                spare: None,
+                members: Vec::new(),
+                n_handles: 0,
+                next_id: 0,
+            })),
+        }
+    }
+
+    /// Adds a subscription, unless `needs_handle` and all handles were given up.
+    pub(crate) fn join(&self, start: Start, needs_handle: bool) -> Option<Reader<S::Item>> {
+        let mut table = lock(&self.table);
+        if needs_handle && table.n_handles == 0 {
+            return None;
+        }
+        if self.waits_for_slowest && matches!(start, Start::Oldest) {
+            // From here on at most one value, for which there was room before, is published without looking at `members`.
+            self.least_cursor.store(0, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+        }
+        let head = self.head.load(Ordering::SeqCst);
+        let published = head >> FLAG_BITS;
+        let cursor = match start {
+            Start::Oldest if !table.blocks.is_empty() => {
+                let kept = self.window - u64::from(self.waits_for_slowest);
+                published.saturating_sub(kept).max(table.first)
+            }
+            // A held value was taken from the source before this subscription was made.
+            _ => published + u64::from(head & HELD != 0),
+        };
+        let member = Arc::new(Member {
+            id: table.next_id,
+            cursor: AtomicU64::new(cursor),
+            lost: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
+            index: AtomicUsize::new(table.members.len()),
+        });
+        table.next_id += 1;
+        table.n_handles += 1;
+        table.members.push(Arc::clone(&member));
+        self.n_open.store(table.members.len(), Ordering::SeqCst);
+        Some(Reader {
+            member,
+            cursor,
+            base: 0,
+            block: None,
+            graced_at: u64::MAX,
+            ticket: Ticket::default(),
+        })
+    }
+
+    /// Ends one subscription; a second time has no effect.
+    pub(crate) fn close(&self, member: &Member) {
+        let mut table = lock(&self.table);
+        if member.is_closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let removed = table.remove(member);
+        let n_open = table.members.len();
+        self.n_open.store(n_open, Ordering::SeqCst);
+        drop(table);
+        drop(removed);
+        if self.waits_for_slowest {
+            self.has_moved(member);
+        }
+        fence(Ordering::SeqCst);
+        if n_open == 0 {
+            self.discard_window();
+            self.signal.closing.wake_all();
+        }
+    }
+
+    /// Gives one handle up; the last one gets the source.
+    pub(crate) fn give_up(&self, reader: &mut Reader<S::Item>) -> Option<Pin<Box<S>>> {
+        self.signal.waiting.cancel(&mut reader.ticket);
+        reader.block = None;
+        self.close(&reader.member);
+        let mut table = lock(&self.table);
+        table.n_handles -= 1;
+        if table.n_handles > 0 {
+            return None;
+        }
+        let blocks = mem::take(&mut table.blocks);
+        let spare = table.spare.take();
+        drop(table);
+        let mut intake = lock(&self.intake);
+        let source = intake.source.take();
+        let held = intake.held.take();
+        let block = intake.block.take();
+        drop(intake);
+        drop((blocks, spare, held, block));
+        source
+    }
+
+    /// Frees the values when nobody is subscribed; whoever is pulling meanwhile does it afterwards.
+    #[cold]
+    fn discard_window(&self) {
+        let Some(mut intake) = try_lock(&self.intake) else {
+            return;
+        };
+        let mut table = lock(&self.table);
+        let mut discarded = None;
+        if table.members.is_empty() {
+            let blocks = mem::take(&mut table.blocks);
+            drop(table);
+            intake.keeps_values = false;
+            let held = intake.held.take();
+            if held.is_some() {
+                // Its position is used up: subscriptions made meanwhile start behind it.
+                let published = self.published() + 1;
+                self.head.store(published << FLAG_BITS, Ordering::Release);
+            }
+            discarded = Some((blocks, intake.block.take(), held));
+        } else {
+            drop(table);
+        }
+        drop(intake);
+        self.wake_after_release(false);
+        drop(discarded);
+    }
+
+    /// Wakes those who parked because they found the intake taken: to be called after each release of it.
+    #[inline]
+    fn wake_after_release(&self, concerns_all: bool) {
+        // Whoever has found the intake taken has parked before this, or finds it free.
+        fence(Ordering::SeqCst);
+        if concerns_all || !matches!(self.signal.state(), ARMED | BLOCKED) {
+            self.signal.waiting.wake_announced();
+        }
+    }
+
+    /// Number of values published so far.
+    pub(crate) fn published(&self) -> u64 {
+        self.head.load(Ordering::Acquire) >> FLAG_BITS
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.head.load(Ordering::Acquire) & ENDED != 0
+    }
+
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.panicked.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn pulls(&self) -> u64 {
+        self.pulls.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_pulling(&self) -> bool {
+        self.signal.state() == POLLING
+    }
+
+    pub(crate) fn n_open(&self) -> usize {
+        self.n_open.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table<S::Item>> {
+        lock(&self.table)
+    }
+
+    /// What `reader` has to read; moves it on.
+    #[inline]
+    pub(crate) fn advance(&self, reader: &mut Reader<S::Item>) -> Step {
+        loop {
+            if reader.member.is_closed.load(Ordering::Relaxed) {
+                return Step::End;
+            }
+            let head = self.head.load(Ordering::Acquire);
+            let published = head >> FLAG_BITS;
+            if reader.cursor >= published {
+                return if head & ENDED != 0 {
+                    Step::End
+                } else {
+                    Step::Empty
+                };
+            }
+            let behind = published - reader.cursor;
+            if behind > self.window {
+                let lost = behind - self.window;
+                reader.move_to(reader.cursor + lost);
+                reader.add_lost(lost);
+                return Step::Lost(lost);
+            }
+            let index = reader.cursor.wrapping_sub(reader.base) as usize;
+            if let Some(block) = &reader.block
+                && index < block.len()
+            {
+                reader.move_to(reader.cursor + 1);
+                if self.waits_for_slowest {
+                    self.has_moved(&reader.member);
+                }
+                return Step::Slot(index);
+            }
+            // If the block is gone, `head` has moved so far that the next round tells the loss.
+            self.fetch_block(reader);
+        }
+    }
+
+    #[cold]
+    fn fetch_block(&self, reader: &mut Reader<S::Item>) {
+        let table = lock(&self.table);
+        let found = table.find(reader.cursor, self.block_len);
+        drop(table);
+        if let Some((block, base)) = found {
+            reader.base = base;
+            // The old block is dropped here, with no lock held.
+            reader.block = Some(block);
+        }
+    }
+
+    /// Receives: what is there, or else what the source gives.
+    #[inline]
+    pub(crate) fn poll_receive(
+        &self,
+        reader: &mut Reader<S::Item>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Delivery<S::Item>>> {
+        match self.poll_window(reader) {
+            Poll::Pending => self.poll_source(reader, context),
+            found => found,
+        }
+    }
+
+    /// What is there; the task is then parked no longer.
+    #[inline]
+    fn poll_window(&self, reader: &mut Reader<S::Item>) -> Poll<Option<Delivery<S::Item>>> {
+        let found = match self.advance(reader) {
+            Step::Slot(index) => Some(Delivery::Slot(index)),
+            Step::Lost(count) => Some(Delivery::Lost(count)),
+            Step::End => {
+                reader.block = None;
+                None
+            }
+            Step::Empty => return Poll::Pending,
+        };
+        self.signal.waiting.cancel(&mut reader.ticket);
+        Poll::Ready(found)
+    }
+
+    fn poll_source(
+        &self,
+        reader: &mut Reader<S::Item>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Delivery<S::Item>>> {
+        let mut was_refused = false;
+        let mut is_parked = false;
+        loop {
+            if self.signal.state() != IDLE {
+                if is_parked {
+                    return Poll::Pending;
+                }
+            } else if was_refused {
+                // The source has woken itself, or was woken at once: asking it again in the same poll could go on for ever.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            } else if let Some(intake) = try_lock(&self.intake) {
+                match self.pull(reader, intake) {
+                    Pulled::Slot(index) => return Poll::Ready(Some(Delivery::Slot(index))),
+                    Pulled::Moved(value) => return Poll::Ready(Some(Delivery::Moved(value))),
+                    Pulled::Panicked(payload) => resume_unwind(payload),
+                    Pulled::Grace | Pulled::Again => {
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Pulled::Parked => was_refused = true,
+                    Pulled::Changed => match self.poll_window(reader) {
+                        Poll::Pending => continue,
+                        found => return found,
+                    },
+                }
+            } else if is_parked {
+                // Whoever holds the intake looks for parked tasks after its release.
+                return Poll::Pending;
+            }
+            if !is_parked {
+                let owner = reader.member.id;
+                self.signal
+                    .waiting
+                    .register(&mut reader.ticket, owner, context.waker());
+                is_parked = true;
+                if let found @ Poll::Ready(_) = self.poll_window(reader) {
+                    return found;
+                }
+            }
+        }
+    }
+
+    /// Takes at most one value from the source, publishes it, and wakes those who wait for it.
+    fn pull<'a>(
+        &'a self,
+        reader: &mut Reader<S::Item>,
+        mut intake: MutexGuard<'a, Intake<S>>,
+    ) -> Pulled<S::Item> {
+        let mut garbage = Garbage::default();
+        let pulled = self.pull_locked(reader, &mut intake, &mut garbage);
+        drop(intake);
+        self.signal.waiting.cancel(&mut reader.ticket);
+        self.wake_after_release(matches!(
+            pulled,
+            Pulled::Slot(_) | Pulled::Changed | Pulled::Panicked(_)
+        ));
+        if self.has_ended() {
+            self.signal.closing.wake_all();
+        }
+        if self.n_open() == 0 {
+            self.discard_window();
+        }
+        if !garbage.blocks.is_empty() {
+            self.recycle(garbage.blocks);
+        }
+        drop(garbage.value);
+        pulled
+    }
+
+    fn pull_locked(
+        &self,
+        reader: &mut Reader<S::Item>,
+        intake: &mut Intake<S>,
+        garbage: &mut Garbage<S::Item>,
+    ) -> Pulled<S::Item> {
+        let head = self.head.load(Ordering::Acquire);
+        let published = head >> FLAG_BITS;
+        if head & ENDED != 0 || published > reader.cursor {
+            return Pulled::Changed;
+        }
+        if matches!(self.signal.state(), ARMED | BLOCKED) {
+            return Pulled::Parked;
+        }
+        if self.waits_for_slowest && !self.has_room(published) {
+            self.signal.set_state(BLOCKED);
+            fence(Ordering::SeqCst);
+            if !self.has_room(published) {
+                return Pulled::Parked;
+            }
+            self.signal.set_state(IDLE);
+        }
+
+        let was_held = intake.held.is_some();
+        let value = match intake.held.take() {
+            Some(value) => value,
+            None => match self.poll_locked(intake) {
+                Ok(Poll::Ready(Some(value))) => value,
+                Ok(Poll::Ready(None)) => {
+                    self.head.store(head | ENDED, Ordering::Release);
+                    return Pulled::Changed;
+                }
+                Ok(Poll::Pending) if self.signal.finish_pending() => return Pulled::Again,
+                Ok(Poll::Pending) => return Pulled::Parked,
+                Err(payload) => {
+                    self.panicked.store(true, Ordering::Release);
+                    self.head.store(head | ENDED, Ordering::Release);
+                    return Pulled::Panicked(payload);
+                }
+            },
+        };
+
+        // An open subscriber counts itself, so that one is nobody else. Whoever joins now joins behind this value.
+        let is_sole = self.n_open() == 1
+            && !reader.member.is_closed.load(Ordering::SeqCst)
+            && (!intake.keeps_values || self.forget_window(intake, garbage));
+        if is_sole {
+            garbage.blocks.extend(reader.block.take());
+            if !was_held {
+                return Pulled::Moved(value);
+            }
+            // Subscriptions made since start behind the position of the held value.
+            let is_for_reader = reader.cursor == published;
+            self.head
+                .store((published + 1) << FLAG_BITS, Ordering::Release);
+            if is_for_reader {
+                reader.move_to(published + 1);
+                return Pulled::Moved(value);
+            }
+            garbage.value = Some(value);
+            return Pulled::Changed;
+        }
+
+        let block = match &intake.block {
+            Some(block) => block,
+            None => {
+                let mut table = lock(&self.table);
+                if reader.graced_at != published
+                    && !self.waits_for_slowest
+                    && table.endangers(published, self.window, self.block_len)
+                {
+                    drop(table);
+                    reader.graced_at = published;
+                    intake.held = Some(value);
+                    self.head.store(head | HELD, Ordering::Release);
+                    return Pulled::Grace;
+                }
+                let spare = table.spare.take();
+                drop(table);
+                let block = spare.unwrap_or_else(|| new_block(self.block_len));
+                let mut table = lock(&self.table);
+                table.evict(published, self.window, self.block_len, &mut garbage.blocks);
+                if table.blocks.is_empty() {
+                    table.first = published;
+                }
+                table.blocks.push_back(Arc::clone(&block));
+                drop(table);
+                intake.keeps_values = true;
+                intake.base = published;
+                intake.block.insert(block)
+            }
+        };
+        let index = (published - intake.base) as usize;
+        let stored = block[index].set(value);
+        debug_assert!(stored.is_ok(), "a slot is set once");
+        if reader.cursor == published {
+            if reader.base != intake.base || reader.block.is_none() {
+                reader.base = intake.base;
+                let left = reader.block.replace(Arc::clone(block));
+                garbage.blocks.extend(left);
+            }
+        }
+        if index + 1 == self.block_len {
+            intake.block = None;
+        }
+        self.head
+            .store((published + 1) << FLAG_BITS, Ordering::Release);
+        if reader.cursor != published {
+            return Pulled::Changed;
+        }
+        reader.move_to(published + 1);
+        Pulled::Slot(index)
+    }
+
+    /// Polls the source with the channel's waker.
+    fn poll_locked(
+        &self,
+        intake: &mut Intake<S>,
+    ) -> Result<Poll<Option<S::Item>>, Box<dyn Any + Send>> {
+        let Some(source) = &mut intake.source else {
+            return Ok(Poll::Ready(None));
+        };
+        self.signal.set_state(POLLING);
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            source
+                .as_mut()
+                .poll_next(&mut Context::from_waker(&self.waker))
+        }));
+        if let Ok(Poll::Pending) = polled {
+            return polled;
+        }
+        self.signal.set_state(IDLE);
+        if let Ok(Poll::Ready(Some(_))) = polled {
+            self.pulls
+                .store(self.pulls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    /// Empties the table for an only subscriber: its values from here on are moved, so that what is there would leave a gap.
+    #[cold]
+    fn forget_window(&self, intake: &mut Intake<S>, garbage: &mut Garbage<S::Item>) -> bool {
+        let mut table = lock(&self.table);
+        if table.members.len() != 1 {
+            return false;
+        }
+        garbage.blocks.extend(table.blocks.drain(..));
+        drop(table);
+        intake.keeps_values = false;
+        garbage.blocks.extend(intake.block.take());
+        true
+    }
+
+    /// Drops the values in `blocks`, and keeps one block for its memory.
+    fn recycle(&self, blocks: Vec<Block<S::Item>>) {
+        for mut block in blocks {
+            // A subscriber that has not moved on still has this block: the last to leave it frees it.
+            let Some(slots) = Arc::get_mut(&mut block) else {
+                continue;
+            };
+            for slot in slots {
+                *slot = OnceLock::new();
+            }
+            let mut table = lock(&self.table);
+            let surplus = table.spare.replace(block);
+            drop(table);
+            drop(surplus);
+        }
+    }
+
+    /// Whether the slowest subscriber leaves room for one more value.
+    fn has_room(&self, published: u64) -> bool {
+        let least = self.least_cursor.load(Ordering::SeqCst);
+        published.saturating_sub(least) < self.window || self.look_for_room(published)
+    }
+
+    /// Looks at all subscribers; without room, one of the slowest becomes the witness, which looks again when it has moved.
+    fn look_for_room(&self, published: u64) -> bool {
+        let table = lock(&self.table);
+        loop {
+            let slowest = table
+                .members
+                .iter()
+                .map(|member| (member.cursor.load(Ordering::SeqCst), member))
+                .min_by_key(|(cursor, _)| *cursor);
+            let Some((least, slowest)) = slowest else {
+                return true;
+            };
+            self.least_cursor.store(least, Ordering::SeqCst);
+            if published.saturating_sub(least) < self.window {
+                return true;
+            }
+            self.witness.store(slowest.id, Ordering::SeqCst);
+            // Either the witness sees that it is one, or its move is seen here.
+            fence(Ordering::SeqCst);
+            if slowest.cursor.load(Ordering::SeqCst) == least {
+                return false;
+            }
+        }
+    }
+
+    /// Lets the source go on if a full window was waiting for `member`, which has moved or left.
+    #[cold]
+    fn has_moved(&self, member: &Member) {
+        fence(Ordering::SeqCst);
+        if self.signal.state() == BLOCKED
+            && self.witness.load(Ordering::SeqCst) == member.id
+            && self.look_for_room(self.published())
+            && self.signal.unblock()
+        {
+            self.signal.waiting.wake_all();
+        }
+    }
+}
+
+impl<T> Table<T> {
+    fn remove(&mut self, member: &Member) -> Arc<Member> {
+        let index = member.index.load(Ordering::Relaxed);
+        let removed = self.members.swap_remove(index);
+        if let Some(moved) = self.members.get(index) {
+            moved.index.store(index, Ordering::Relaxed);
+        }
+        removed
+    }
+
+    /// The block with this position, and its first position.
+    fn find(&self, position: u64, block_len: usize) -> Option<(Block<T>, u64)> {
+        let offset = position.checked_sub(self.first)?;
+        let index = offset / block_len as u64;
+        let block = self.blocks.get(usize::try_from(index).ok()?)?;
+        Some((Arc::clone(block), self.first + index * block_len as u64))
+    }
+
+    /// Takes out the blocks that no position in the window falls into.
+    fn evict(
+        &mut self,
+        published: u64,
+        window: u64,
+        block_len: usize,
+        evicted: &mut Vec<Block<T>>,
+    ) {
+        let block_len = block_len as u64;
+        while !self.blocks.is_empty() && self.first + block_len + window <= published {
+            evicted.extend(self.blocks.pop_front());
+            self.first += block_len;
+        }
+    }
+
+    /// Whether a subscriber that has lost nothing yet would lose values to the block about to be opened.
+    fn endangers(&self, published: u64, window: u64, block_len: usize) -> bool {
+        self.members.iter().any(|member| {
+            let kept_until = member.cursor.load(Ordering::Relaxed) + window;
+            kept_until >= published && kept_until < published + block_len as u64
+        })
+    }
+}
+
+impl<T> Reader<T> {
+    #[inline]
+    fn move_to(&mut self, cursor: u64) {
+        self.cursor = cursor;
+        self.member.cursor.store(cursor, Ordering::Release);
+    }
+
+    fn add_lost(&mut self, lost: u64) {
+        let before = self.member.lost.load(Ordering::Relaxed);
+        self.member.lost.store(before + lost, Ordering::Relaxed);
+    }
+
+    /// The value in a slot that a receive has named.
+    #[inline]
+    pub(crate) fn value(&self, index: usize) -> &T {
+        self.block
+            .as_deref()
+            .and_then(|block| block[index].get())
+            .expect("a slot that was named has its value")
+    }
+
+    /// A clone of the value in a slot that a receive has named.
+    #[inline]
+    pub(crate) fn take(&mut self, index: usize) -> T
+    where
+        T: Clone,
+    {
+        let value = self.value(index).clone();
+        // Nothing is left to be read here: let the values be freed.
+        if self
+            .block
+            .as_ref()
+            .is_some_and(|block| index + 1 == block.len())
+        {
+            self.block = None;
+        }
+        value
+    }
+
+    pub(crate) fn forget_block(&mut self) {
+        self.block = None;
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.member.is_closed.load(Ordering::Relaxed)
+    }
+}
+
+/// What is to be dropped once no lock is held.
+struct Garbage<T> {
+    blocks: Vec<Block<T>>,
+    value: Option<T>,
+}
+
+impl<T> Default for Garbage<T> {
+    fn default() -> Self {
+        Self {
+            blocks: Vec::new(),
+            value: None,
+        }
+    }
+}
+
+fn new_block<T>(len: usize) -> Block<T> {
+    (0..len).map(|_| OnceLock::new()).collect()
+}
+
+/// Keeps what it holds on cache lines of its own.
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl<T> Deref for Padded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}

@@ -1,0 +1,295 @@
+//! Who waits, and what for: the set of parked tasks, and the waker that the source is polled with.
+
+use std::{
+    any::Any,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{Arc, atomic::Ordering},
+    task::{Wake, Waker},
+    thread,
+};
+
+use crate::loom::{AtomicU8, AtomicU64, AtomicUsize, Mutex, fence, lock};
+
+/// Nothing is outstanding: whoever is caught up may poll the source.
+pub(crate) const IDLE: u8 = 0;
+/// Somebody is inside the source's poll.
+pub(crate) const POLLING: u8 = 1;
+/// The source was woken while somebody was inside its poll.
+pub(crate) const WOKEN: u8 = 2;
+/// The source said `Pending` and has not woken us since: polling it again is useless.
+pub(crate) const ARMED: u8 = 3;
+/// The window is full and waits for the slowest subscriber.
+pub(crate) const BLOCKED: u8 = 4;
+
+/// What the source's waker reaches; it owns nothing of the channel, so that a source that keeps its waker keeps no values alive.
+///
+/// Invariant S1: while a task is parked in `waiting`, the state is `ARMED` or `BLOCKED`, or somebody holds the source's lock,
+/// or somebody who has changed the state is about to call [`WaitSet::wake_all`].
+#[derive(Debug)]
+pub(crate) struct Signal {
+    state: AtomicU8,
+    /// Subscribers that wait for a value.
+    pub(crate) waiting: WaitSet,
+    /// Tasks that wait for the end only.
+    pub(crate) closing: WaitSet,
+}
+
+impl Signal {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: AtomicU8::new(IDLE),
+            waiting: WaitSet::new(),
+            closing: WaitSet::new(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> u8 {
+        self.state.load(Ordering::Acquire)
+    }
+
+    /// Called by the holder of the source's lock only. A wake that comes between is either seen by the next
+    /// [`Signal::finish_pending`], or no longer matters.
+    pub(crate) fn set_state(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+    }
+
+    /// The source said `Pending`: returns whether it has asked meanwhile to be polled again.
+    pub(crate) fn finish_pending(&self) -> bool {
+        let armed =
+            self.state
+                .compare_exchange(POLLING, ARMED, Ordering::AcqRel, Ordering::Acquire);
+        if armed.is_err() {
+            self.set_state(IDLE);
+        }
+        armed.is_err()
+    }
+
+    /// The slowest subscriber has moved: returns whether the window was waiting for it.
+    pub(crate) fn unblock(&self) -> bool {
+        self.state
+            .compare_exchange(BLOCKED, IDLE, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut state = self.state();
+        loop {
+            let (next, was_armed) = match state {
+                ARMED => (IDLE, true),
+                POLLING => (WOKEN, false),
+                _ => return,
+            };
+            match self
+                .state
+                .compare_exchange(state, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) if was_armed => return self.waiting.wake_all(),
+                Ok(_) => return,
+                Err(actual) => state = actual,
+            }
+        }
+    }
+}
+
+/// Wakers of parked tasks, at most one for each owner of a [`Ticket`].
+///
+/// No waker is cloned, dropped or woken while its lock is held.
+#[derive(Debug)]
+pub(crate) struct WaitSet {
+    /// Mirrors `Waiters::n_parked`, so that nobody locks in order to wake nobody.
+    n_parked: AtomicUsize,
+    /// Mirrors `Waiters::epoch`, so that the owner of an outdated ticket needs no lock.
+    epoch: AtomicU64,
+    waiters: Mutex<Waiters>,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    /// Grows by one whenever everybody is woken; a ticket of an earlier epoch is void.
+    epoch: u64,
+    n_parked: usize,
+    /// Places in `parked` that were given up in this epoch.
+    vacant: Vec<usize>,
+    parked: Vec<Option<(u64, Waker)>>,
+    /// The emptied list of an earlier epoch, kept for its memory.
+    spare: Vec<Option<(u64, Waker)>>,
+}
+
+/// A place in a [`WaitSet`].
+#[derive(Debug, Default)]
+pub(crate) struct Ticket(Option<Place>);
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    epoch: u64,
+    index: usize,
+}
+
+impl WaitSet {
+    pub(crate) fn new() -> Self {
+        Self {
+            n_parked: AtomicUsize::new(0),
+            epoch: AtomicU64::new(0),
+            waiters: Mutex::new(Waiters::default()),
+        }
+    }
+
+    /// Parks the task of `waker`; what it waits for must be looked at again afterwards.
+    pub(crate) fn register(&self, ticket: &mut Ticket, owner: u64, waker: &Waker) {
+        let waker = waker.clone();
+        let mut waiters = lock(&self.waiters);
+        let replaced = match ticket.0 {
+            Some(place) if place.epoch == waiters.epoch => {
+                let parked = &mut waiters.parked[place.index];
+                let replaced = match parked {
+                    Some((_, present)) if present.will_wake(&waker) => Some((owner, waker)),
+                    _ => parked.replace((owner, waker)),
+                };
+                if replaced.is_none() {
+                    waiters.n_parked += 1;
+                    self.n_parked.store(waiters.n_parked, Ordering::Relaxed);
+                }
+                replaced
+            }
+            _ => {
+                let index = match waiters.vacant.pop() {
+                    Some(index) => {
+                        waiters.parked[index] = Some((owner, waker));
+                        index
+                    }
+                    None => {
+                        waiters.parked.push(Some((owner, waker)));
+                        waiters.parked.len() - 1
+                    }
+                };
+                waiters.n_parked += 1;
+                self.n_parked.store(waiters.n_parked, Ordering::Relaxed);
+                ticket.0 = Some(Place {
+                    epoch: waiters.epoch,
+                    index,
+                });
+                None
+            }
+        };
+        drop(waiters);
+        drop(replaced);
+        // Pairs with the fence in `wake_all`: either that sees this waker, or the caller sees what it announces.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Gives the place up, if it is still taken.
+    #[inline]
+    pub(crate) fn cancel(&self, ticket: &mut Ticket) {
+        if let Some(place) = ticket.0.take()
+            && place.epoch == self.epoch.load(Ordering::Acquire)
+        {
+            self.vacate(place);
+        }
+    }
+
+    #[cold]
+    fn vacate(&self, place: Place) {
+        let mut waiters = lock(&self.waiters);
+        let mut removed = None;
+        if place.epoch == waiters.epoch {
+            removed = waiters.parked[place.index].take();
+            waiters.n_parked -= usize::from(removed.is_some());
+            waiters.vacant.push(place.index);
+            self.n_parked.store(waiters.n_parked, Ordering::Relaxed);
+        }
+        drop(waiters);
+        drop(removed);
+    }
+
+    /// Wakes everybody who is parked, each once.
+    #[inline]
+    pub(crate) fn wake_all(&self) {
+        // Pairs with the fence in `register`.
+        fence(Ordering::SeqCst);
+        self.wake_announced();
+    }
+
+    /// As [`WaitSet::wake_all`], after a sequentially consistent fence.
+    #[inline]
+    pub(crate) fn wake_announced(&self) {
+        if self.n_parked.load(Ordering::Relaxed) > 0 {
+            self.wake_parked();
+        }
+    }
+
+    fn wake_parked(&self) {
+        let mut batch = {
+            let mut waiters = lock(&self.waiters);
+            waiters.epoch += 1;
+            waiters.n_parked = 0;
+            waiters.vacant.clear();
+            self.epoch.store(waiters.epoch, Ordering::Release);
+            self.n_parked.store(0, Ordering::Relaxed);
+            let spare = mem::take(&mut waiters.spare);
+            mem::replace(&mut waiters.parked, spare)
+        };
+        let mut first_panic = None;
+        for (_, waker) in batch.drain(..).flatten() {
+            wake(waker, &mut first_panic);
+        }
+        let mut waiters = lock(&self.waiters);
+        if waiters.spare.capacity() < batch.capacity() {
+            mem::swap(&mut waiters.spare, &mut batch);
+        }
+        drop(waiters);
+        resume(first_panic);
+    }
+
+    /// Wakes the task that is parked for `owner`, if there is one. Its place stays taken until its ticket is given up.
+    pub(crate) fn wake_owner(&self, owner: u64) {
+        let mut waiters = lock(&self.waiters);
+        let removed = waiters
+            .parked
+            .iter_mut()
+            .find(|parked| matches!(parked, Some((parked, _)) if *parked == owner))
+            .and_then(Option::take);
+        waiters.n_parked -= usize::from(removed.is_some());
+        self.n_parked.store(waiters.n_parked, Ordering::Relaxed);
+        drop(waiters);
+        if let Some((_, waker)) = removed {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn n_parked(&self) -> usize {
+        self.n_parked.load(Ordering::Relaxed)
+    }
+
+    /// The owners of all places.
+    pub(crate) fn owners(&self) -> Vec<u64> {
+        let waiters = lock(&self.waiters);
+        waiters
+            .parked
+            .iter()
+            .flatten()
+            .map(|(owner, _)| *owner)
+            .collect()
+    }
+}
+
+/// Wakes although earlier wakers have panicked: one task's waker must not cost the others their wake.
+fn wake(waker: Waker, first_panic: &mut Option<Box<dyn Any + Send>>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        first_panic.get_or_insert(payload);
+    }
+}
+
+fn resume(panic: Option<Box<dyn Any + Send>>) {
+    if let Some(payload) = panic
+        && !thread::panicking()
+    {
+        resume_unwind(payload);
+    }
+}
