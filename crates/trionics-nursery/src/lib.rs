@@ -1,1 +1,100 @@
-//! (under construction)
+//! Structured concurrency in which cancellation runs your async cleanup: nurseries, cancel scopes,
+//! shields.
+//!
+//! A task started in a [nursery](open_nursery) ends before the block that opened it does. If one fails,
+//! the others are cancelled; and to cancel is not to drop: the code unwinds from the inside out, and
+//! what has to be awaited on the way out (a shielded section, the exit of an async context) runs to its
+//! end. All of it is plain futures, for any executor.
+//!
+//! ```
+//! use trionics_nursery::{CancelScope, Nursery, checkpoint, open_nursery, shield};
+//!
+//! # futures::executor::block_on(async {
+//! let scope = CancelScope::new();
+//! let mut said_goodbye = false;
+//! let outcome = scope
+//!     .run(async {
+//!         shield(async {
+//!             scope.cancel("the user has seen enough");
+//!             checkpoint().await;      // not stopped here: the shield runs to its end
+//!             said_goodbye = true;
+//!         })
+//!         .await;
+//!         checkpoint().await;          // stopped here
+//!         unreachable!();
+//!     })
+//!     .await;
+//! assert!(outcome.is_err() && said_goodbye);
+//! # });
+//! ```
+//!
+//! # What cancels, and what is cancelled
+//!
+//! | what happens | effect |
+//! |---|---|
+//! | a [`CancelScope`] is cancelled | what runs in it unwinds, `run` returns `Err(Cancelled)` |
+//! | a child of a nursery or its body fails or panics | the others unwind, `open_nursery` returns or panics |
+//! | an enclosing scope is cancelled | everything inside unwinds and never returns to the code around it |
+//! | a future is dropped by a foreign `select!` or `timeout` | it is gone at once; exits that had not run are [reported](set_report_hook) |
+//!
+//! A body that is ready in the poll in which it would have been stopped has returned, and a failure is
+//! never lost to a cancellation.
+//!
+//! # When not to use it
+//!
+//! Children of a nursery share its task. For work that should run on several cores at once, put whole
+//! nurseries on tasks of your executor. For a flag that any code may look at, a plain cancellation token
+//! is enough.
+//!
+//! # Features
+//!
+//! * `tokio`: [`TokioClock`], the clock of a tokio runtime.
+//! * `testing`: [`testing`], a deterministic executor with a virtual clock.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
+
+mod block;
+mod cancel_requested;
+mod carried;
+mod checkpoint;
+mod clock;
+mod current;
+mod frame;
+mod node;
+mod nursery;
+mod report;
+mod scope;
+mod settings;
+mod shield;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod wake;
+
+#[doc(no_inline)]
+pub use trionics_errgroup::{AnyError, CancelReason, Cancelled, Failure};
+
+#[cfg(feature = "tokio")]
+pub use crate::clock::TokioClock;
+pub use crate::{
+    cancel_requested::{CancelRequested, cancel_requested, is_cancel_requested},
+    carried::{InCurrentScope, in_current_scope},
+    checkpoint::{Checkpoint, checkpoint},
+    clock::{BoxSleep, Clock, Sleep, now, sleep, sleep_until},
+    current::outside,
+    node::live_frames,
+    nursery::{ChildEnded, ChildHandle, Nursery, NurseryClosed, OpenNursery, open_nursery},
+    report::{FrameInfo, FrameKind, Report, set_report_hook},
+    scope::{CancelScope, RunScope},
+    settings::{Settings, WithSettings, with_clock},
+    shield::{Shield, shield},
+};
+
+/// What the sibling crates build on. Not part of the public interface.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::{
+        block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, RunBlock},
+        nursery::raw::{BodyEnd, NewChild, RawEnd, RawNursery, open_children},
+    };
+}

@@ -1,0 +1,150 @@
+//! Which frame is polling its body on this thread.
+//!
+//! A frame puts itself here while it polls its body and takes itself out afterwards, so that frames
+//! which start in that body find their parent. Nothing is counted on the way: the handle moves in and
+//! out.
+
+use std::{cell::Cell, sync::Arc};
+
+use crate::{node::Node, nursery::Member};
+
+thread_local! {
+    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
+}
+
+/// The frame that is polling its body.
+pub(crate) enum Current {
+    Node(Arc<Node>),
+    /// A child or the body of a nursery, which gets its node when a frame opens inside it.
+    Member(Arc<Member>),
+}
+
+impl Current {
+    /// The frame's node, made now if need be.
+    pub(crate) fn node(&self) -> Arc<Node> {
+        match self {
+            Self::Node(node) => Arc::clone(node),
+            Self::Member(member) => Arc::clone(member.node()),
+        }
+    }
+
+    /// The frame's node if it has one.
+    pub(crate) fn known_node(&self) -> Option<&Arc<Node>> {
+        match self {
+            Self::Node(node) => Some(node),
+            Self::Member(member) => member.known_node(),
+        }
+    }
+}
+
+impl Current {
+    /// The frame is effectively cancelled.
+    pub(crate) fn is_effective(&self) -> bool {
+        match self {
+            Self::Node(node) => node.is_effective(),
+            Self::Member(member) => match member.known_node() {
+                Some(node) => node.is_effective(),
+                None => member.nursery().is_effective(),
+            },
+        }
+    }
+
+    /// Something from the frame up to the root was cancelled, shields or not.
+    pub(crate) fn is_requested(&self) -> bool {
+        match self {
+            Self::Node(node) => node.is_requested(),
+            Self::Member(member) => match member.known_node() {
+                Some(node) => node.is_requested(),
+                None => member.nursery().is_requested(),
+            },
+        }
+    }
+}
+
+/// Puts a frame back where it was found.
+pub(crate) struct Entered<'a> {
+    slot: &'a mut Option<Current>,
+    previous: Option<Current>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        *self.slot = swap(self.previous.take());
+    }
+}
+
+/// Makes the frame in `slot` the current one, until the guard is dropped.
+pub(crate) fn enter(slot: &mut Option<Current>) -> Entered<'_> {
+    let previous = swap(slot.take());
+    Entered { slot, previous }
+}
+
+/// Restores what was current before [`clear`].
+pub(crate) struct Cleared {
+    previous: Option<Current>,
+}
+
+impl Drop for Cleared {
+    fn drop(&mut self) {
+        if self.previous.is_some() {
+            swap(self.previous.take());
+        }
+    }
+}
+
+/// No frame is current until the guard is dropped.
+pub(crate) fn clear() -> Cleared {
+    Cleared {
+        previous: swap(None),
+    }
+}
+
+/// Runs `look` with the current frame; no user code may run inside.
+pub(crate) fn with<R>(look: impl FnOnce(Option<&Current>) -> R) -> R {
+    let current = swap(None);
+    let result = look(current.as_ref());
+    if current.is_some() {
+        swap(current);
+    }
+    result
+}
+
+/// The node of the current frame, made now if need be.
+pub(crate) fn node() -> Option<Arc<Node>> {
+    with(|current| current.map(Current::node))
+}
+
+fn swap(current: Option<Current>) -> Option<Current> {
+    // While the thread's locals are being destroyed there is no current frame.
+    CURRENT
+        .try_with(|cell| cell.replace(current))
+        .unwrap_or(None)
+}
+
+/// Runs `f` with no frame current: what it polls or drops does not belong to the scope around.
+///
+/// Use it around a nested executor inside a frame, such as a `block_on` in a `Drop` or in synchronous
+/// code: without it, the frames of that inner program would count as frames of the outer scope.
+///
+/// # Examples
+///
+/// ```
+/// use trionics_nursery::{CancelScope, is_cancel_requested, outside};
+///
+/// # futures::executor::block_on(async {
+/// let scope = CancelScope::new();
+/// scope.cancel("done");
+/// let seen = scope
+///     .run(async {
+///         let inside = is_cancel_requested();
+///         let outside = outside(|| is_cancel_requested());
+///         (inside, outside)
+///     })
+///     .await;
+/// assert_eq!(seen.unwrap(), (true, false));
+/// # });
+/// ```
+pub fn outside<R>(f: impl FnOnce() -> R) -> R {
+    let _cleared = clear();
+    f()
+}

@@ -1,0 +1,450 @@
+//! A frame: one of our futures with its place in the scope tree, and what it does after each poll.
+
+use std::{
+    future::Future,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use trionics_errgroup::Cancelled;
+
+use crate::{
+    clock::{BoxSleep, Clock},
+    current::{self, Current, Entered},
+    node::{Inside, Node, next_epoch},
+    report::{FrameKind, Report, panic_message, report},
+    settings::DEFAULT_PATIENCE,
+};
+
+/// How a frame's body came to its end.
+pub(crate) enum Ended<T> {
+    /// It returned.
+    Ready(T),
+    /// It was stopped, and the code around the frame is to hear of it.
+    Cancelled(Cancelled),
+}
+
+/// Polls the body of a frame that parks if it is stopped by a cancellation from further out.
+pub(crate) fn poll_body<F: Future>(
+    frame: &mut Frame,
+    body: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+) -> Poll<Ended<F::Output>> {
+    match frame.poll_once(body, cx) {
+        Step::Ready(value) => Poll::Ready(Ended::Ready(value)),
+        Step::Pending => Poll::Pending,
+        Step::Stopped => frame.absorb_or_park(cx).map(Ended::Cancelled),
+    }
+}
+
+/// What one poll of a frame came to.
+pub(crate) enum Step<T> {
+    /// The body returned; the frame is over.
+    Ready(T),
+    /// The body waits, or the frame waits for frames inside, or it is parked.
+    Pending,
+    /// The body was dropped because of a cancellation; the frame's owner decides what follows.
+    Stopped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Not polled yet, or polled only where it may not start.
+    Fresh,
+    Running,
+    /// The body is gone, the owner has yet to decide what to do.
+    Stopped,
+    /// Stopped, and pending until the code around is dropped.
+    Parked,
+    Done,
+}
+
+/// The part of a frame's future that keeps its place in the scope tree.
+///
+/// Dropping it ends the frame. The body must be dropped before.
+pub(crate) struct Frame {
+    node: Arc<Node>,
+    /// The handle that moves into the thread-local while the body is polled.
+    current: Option<Current>,
+    phase: Phase,
+    wait: Option<Box<Wait>>,
+    stopped_by: Option<Cancelled>,
+    /// The parent, where the program chose it instead of whoever polls.
+    anchor: Option<Arc<Node>>,
+    anchored: bool,
+    /// Dropping the frame before its end is reported.
+    reports_drop: bool,
+}
+
+impl Frame {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self {
+            current: Some(Current::Node(Arc::clone(&node))),
+            node,
+            phase: Phase::Fresh,
+            wait: None,
+            stopped_by: None,
+            anchor: None,
+            anchored: false,
+            reports_drop: false,
+        }
+    }
+
+    /// A frame whose parent is `parent`, whoever polls it.
+    pub(crate) fn anchored(node: Arc<Node>, parent: Option<Arc<Node>>) -> Self {
+        node.set_anchored();
+        let mut frame = Self::new(node);
+        frame.anchor = parent;
+        frame.anchored = true;
+        frame
+    }
+
+    /// From its first poll on, dropping the frame before its end is reported.
+    pub(crate) fn reporting_drop(mut self) -> Self {
+        self.reports_drop = true;
+        self
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Makes this frame the current one.
+    pub(crate) fn enter(&mut self) -> Entered<'_> {
+        let node = &self.node;
+        // The handle is lost if a thread's locals were gone when the frame was polled there.
+        self.current
+            .get_or_insert_with(|| Current::Node(Arc::clone(node)));
+        current::enter(&mut self.current)
+    }
+
+    /// Finds the frame's place for this poll. False: the frame starts where nothing may start.
+    pub(crate) fn settle(&mut self) -> bool {
+        let live = matches!(self.phase, Phase::Fresh | Phase::Running);
+        if self.phase == Phase::Fresh {
+            let parent = if self.anchored {
+                self.anchor.take()
+            } else {
+                current::node()
+            };
+            let refused = self.node.info().kind() != FrameKind::Shield
+                && parent
+                    .as_ref()
+                    .is_some_and(|parent| parent.refuses_frames());
+            self.node.attach(parent, !refused);
+            if refused {
+                self.phase = Phase::Stopped;
+                return false;
+            }
+            self.phase = Phase::Running;
+        } else if !self.anchored {
+            let known = self.node.parent_address();
+            let (address, moved) = current::with(|current| match current {
+                None => (0, None),
+                Some(current) => match current.known_node() {
+                    Some(node) if node.address() == known => (known, None),
+                    _ => (0, Some(current.node())),
+                },
+            });
+            if moved.is_some() || address != known || (live && self.node.is_abandoned()) {
+                let parent = moved.or_else(current::node);
+                self.node.move_under(parent, live);
+            }
+        } else if live && self.node.is_abandoned() {
+            self.node.revive();
+        }
+        true
+    }
+
+    /// Polls the body once and decides what the frame does next.
+    pub(crate) fn poll_once<F: Future>(
+        &mut self,
+        mut body: Pin<&mut Option<F>>,
+        cx: &mut Context<'_>,
+    ) -> Step<F::Output> {
+        match self.phase {
+            Phase::Fresh | Phase::Running => {
+                if !self.settle() {
+                    self.stop(body);
+                    return Step::Stopped;
+                }
+            }
+            Phase::Stopped | Phase::Parked => {
+                self.settle();
+                return Step::Stopped;
+            }
+            Phase::Done => panic!("a {} was polled after it had completed", self.node.info()),
+        }
+        let epoch = self.begin_poll();
+        let polled = {
+            let _entered = self.enter();
+            let body = body
+                .as_mut()
+                .as_pin_mut()
+                .expect("a running frame has its body");
+            catch_unwind(AssertUnwindSafe(|| body.poll(cx)))
+        };
+        match polled {
+            Ok(Poll::Ready(value)) => {
+                let dropped = drop_body(body);
+                self.finish();
+                if let Err(payload) = dropped {
+                    resume_unwind(payload);
+                }
+                Step::Ready(value)
+            }
+            Ok(Poll::Pending) => {
+                self.node.register(cx.waker());
+                if decide(&self.node, &mut self.wait, epoch, cx) {
+                    self.stop(body);
+                    Step::Stopped
+                } else {
+                    Step::Pending
+                }
+            }
+            Err(payload) => {
+                self.drop_after_panic(body);
+                resume_unwind(payload);
+            }
+        }
+    }
+
+    /// Notes the poll; returns the epoch in which it takes place.
+    pub(crate) fn begin_poll(&mut self) -> u64 {
+        begin_poll(&self.node, &self.wait)
+    }
+
+    /// Strikes: the body is dropped because of a cancellation.
+    fn stop<F>(&mut self, body: Pin<&mut Option<F>>) {
+        self.stopped_by = Some(self.node.cancelled_or_closed());
+        self.phase = Phase::Stopped;
+        self.wait = None;
+        if let Err(payload) = drop_body(body) {
+            self.finish();
+            resume_unwind(payload);
+        }
+    }
+
+    fn drop_after_panic<F>(&mut self, body: Pin<&mut Option<F>>) {
+        if let Err(later) = drop_body(body) {
+            self.report(&Report::LaterPanic {
+                frame: self.node.info(),
+                message: panic_message(&*later),
+            });
+        }
+        self.finish();
+    }
+
+    /// A stopped frame: "cancelled" goes to the caller if nothing around is cancelled, else it parks.
+    pub(crate) fn absorb_or_park(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
+        if current::with(|current| current.is_some_and(Current::is_effective)) {
+            if self.phase != Phase::Parked {
+                self.phase = Phase::Parked;
+                self.node.park();
+            }
+            self.node.register(cx.waker());
+            return Poll::Pending;
+        }
+        let cancelled = self
+            .stopped_by
+            .take()
+            .unwrap_or_else(|| self.node.cancelled_or_closed());
+        if self.node.is_own_cancelled() {
+            self.node.set_caught();
+        }
+        self.finish();
+        Poll::Ready(cancelled)
+    }
+
+    /// Why the frame was stopped.
+    pub(crate) fn stopped_by(&self) -> Cancelled {
+        self.stopped_by
+            .clone()
+            .unwrap_or_else(|| self.node.cancelled_or_closed())
+    }
+
+    /// The owner has an outcome of its own for a frame that was stopped.
+    pub(crate) fn mark_stopped(&mut self, cancelled: Cancelled) {
+        self.stopped_by = Some(cancelled);
+        self.phase = Phase::Stopped;
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        matches!(self.phase, Phase::Stopped | Phase::Parked)
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// The frame is over.
+    pub(crate) fn finish(&mut self) {
+        if self.phase != Phase::Done {
+            self.phase = Phase::Done;
+            self.wait = None;
+            self.node.retire();
+        }
+    }
+
+    pub(crate) fn report(&self, what: &Report) {
+        report_at(&self.node, what);
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        if self.reports_drop && self.phase == Phase::Running && !self.node.is_abandoned() {
+            self.report(&Report::Dropped(self.node.info()));
+        }
+        if self.phase != Phase::Fresh {
+            self.finish();
+        }
+    }
+}
+
+/// Tells the hook in force at `node`.
+pub(crate) fn report_at(node: &Arc<Node>, what: &Report) {
+    let environment = node.environment();
+    report(
+        environment
+            .as_ref()
+            .and_then(|environment| environment.hook.as_ref()),
+        what,
+    );
+}
+
+/// Drops what a frame polled, with no frame current.
+pub(crate) fn drop_body<F>(mut body: Pin<&mut Option<F>>) -> std::thread::Result<()> {
+    let _outside = current::clear();
+    catch_unwind(AssertUnwindSafe(|| body.set(None)))
+}
+
+/// A cancelled frame's wait for frames inside.
+pub(crate) struct Wait {
+    /// Ends when the patience is used up; `None` where there is no clock.
+    timer: Option<Timer>,
+    /// Frames that were polled in this epoch or later were polled since the patience began.
+    since: u64,
+    /// Without a clock: polls in a row in which no frame inside was polled.
+    misses: u8,
+}
+
+struct Timer {
+    clock: Arc<dyn Clock>,
+    sleep: BoxSleep,
+}
+
+/// Notes a poll of the frame at `node`; returns the epoch in which it takes place.
+pub(crate) fn begin_poll(node: &Arc<Node>, wait: &Option<Box<Wait>>) -> u64 {
+    // Only a frame that counts polls instead of time needs an epoch of its own.
+    let epoch = match wait {
+        Some(wait) if wait.timer.is_none() => next_epoch(),
+        _ => 0,
+    };
+    node.note_poll();
+    epoch
+}
+
+/// After the body said `Pending`: whether the frame strikes now.
+pub(crate) fn decide(
+    node: &Arc<Node>,
+    wait: &mut Option<Box<Wait>>,
+    epoch: u64,
+    cx: &mut Context<'_>,
+) -> bool {
+    match node.look_inside() {
+        Inside::NotCancelled => {
+            *wait = None;
+            false
+        }
+        Inside::Clear => true,
+        Inside::Live => be_patient(node, wait, epoch, cx),
+    }
+}
+
+/// Waits for the frames inside; true once nobody has polled any of them for a whole patience.
+fn be_patient(
+    node: &Arc<Node>,
+    wait: &mut Option<Box<Wait>>,
+    epoch: u64,
+    cx: &mut Context<'_>,
+) -> bool {
+    let _outside = current::clear();
+    let wait = match wait {
+        Some(wait) => wait,
+        None => {
+            let since = next_epoch();
+            let timer = start_timer(node);
+            let clockless = timer.is_none();
+            let new = wait.insert(Box::new(Wait {
+                timer,
+                since,
+                misses: 0,
+            }));
+            node.wake_inside(node.polled_epoch(), true);
+            if clockless {
+                // One more poll shows whether anybody still polls the frames inside.
+                cx.waker().wake_by_ref();
+                return false;
+            }
+            new
+        }
+    };
+    loop {
+        match &mut wait.timer {
+            Some(timer) => {
+                if timer.sleep.as_mut().poll(cx).is_pending() {
+                    return false;
+                }
+                if !node.any_inside_polled_since(wait.since) {
+                    break;
+                }
+                timer.restart(node);
+            }
+            None => {
+                if node.any_inside_polled_since(epoch) {
+                    wait.misses = 0;
+                    return false;
+                }
+                wait.misses += 1;
+                if wait.misses >= 2 {
+                    break;
+                }
+                node.wake_inside(epoch, false);
+                cx.waker().wake_by_ref();
+                return false;
+            }
+        }
+        let since = mem::replace(&mut wait.since, next_epoch());
+        node.wake_inside(since, false);
+    }
+    for frame in node.abandon_inside() {
+        report_at(node, &Report::NotPolled(frame));
+    }
+    true
+}
+
+fn start_timer(node: &Arc<Node>) -> Option<Timer> {
+    let environment = node.environment()?;
+    let clock = Arc::clone(environment.clock.as_ref()?);
+    let sleep = clock.sleep_until(patience_end(node, &*clock));
+    Some(Timer { clock, sleep })
+}
+
+impl Timer {
+    fn restart(&mut self, node: &Arc<Node>) {
+        self.sleep = self.clock.sleep_until(patience_end(node, &*self.clock));
+    }
+}
+
+fn patience_end(node: &Arc<Node>, clock: &dyn Clock) -> Instant {
+    let patience = node
+        .environment()
+        .and_then(|environment| environment.patience)
+        .unwrap_or(DEFAULT_PATIENCE);
+    crate::clock::saturating_add(clock.now(), patience)
+}

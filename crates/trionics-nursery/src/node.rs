@@ -1,0 +1,876 @@
+//! The scope tree: one node per frame, with the cancellation state that flows down it.
+//!
+//! Invariants, numbered for the places that rely on them:
+//!
+//! 1. *Lock order.* A thread that holds a node's lock takes only locks of nodes below it. No user
+//!    code (poll, clone, drop, wake, hook) runs under any of them.
+//! 2. *Links agree.* A child's link and its parent's entry change together, under both locks.
+//! 3. *Flags flow down.* A linked child's [`OUTER`] and [`REQUESTED_AROUND`] follow from its parent's
+//!    flags, except while a thread that changed the parent still has the child on its work list.
+//!    All flags change under the node's lock and are read without it.
+//! 4. *Live children are counted.* `State::live` is the number of children whose [`LIVE`] flag is set.
+//! 5. *No cycle.* A node with children changes its parent only under [`MOVES`], after a walk from the
+//!    new parent to the root that did not meet it.
+//! 6. *Nothing recurses on depth.* Walks keep their own work list; [`Node::drop`] frees a chain of
+//!    parents in a loop.
+
+use std::{
+    panic::Location,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Waker,
+};
+
+use slab::Slab;
+use trionics_errgroup::{CancelReason, Cancelled};
+
+use crate::{
+    report::{FrameInfo, FrameKind},
+    settings::Environment,
+    wake::WakeList,
+};
+
+/// The scope of this very node was cancelled.
+pub(crate) const OWN: u32 = 1 << 0;
+/// A node above is effectively cancelled, with no shield in between.
+pub(crate) const OUTER: u32 = 1 << 1;
+/// A node above was cancelled, shields or not.
+const REQUESTED_AROUND: u32 = 1 << 2;
+/// The code of this frame runs the exit of a context: no cancellation reaches it any more.
+const EXITING: u32 = 1 << 3;
+/// A nursery on the way from an exit to its context: its children stay cancelled.
+const LATCHED: u32 = 1 << 4;
+/// The frame has been polled and has neither returned nor parked.
+const LIVE: u32 = 1 << 5;
+/// The frame is cancelled and waits for a live frame inside.
+const WAITING: u32 = 1 << 6;
+/// The frame was cancelled and has waited for a live frame inside at least once.
+const HAD_TO_WAIT: u32 = 1 << 7;
+/// The frame is over; what was inside belongs to its parent.
+const RETIRED: u32 = 1 << 8;
+/// The frame was given up on because nobody polled it.
+const ABANDONED: u32 = 1 << 9;
+/// A scope that some future has entered.
+const ENTERED: u32 = 1 << 10;
+/// A scope whose cancellation was absorbed by the scope itself.
+const CAUGHT: u32 = 1 << 11;
+
+/// Counts the patience periods of all waiting frames, so that "polled since then" is one comparison.
+static EPOCH: AtomicU64 = AtomicU64::new(1);
+/// How many frames are live in this process.
+static LIVE_FRAMES: AtomicUsize = AtomicUsize::new(0);
+/// Held while a node that has children gets another parent.
+static MOVES: Mutex<()> = Mutex::new(());
+
+/// Begins a new epoch and returns it: polls from now on carry this number or a later one.
+pub(crate) fn next_epoch() -> u64 {
+    EPOCH.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Returns how many frames are live in this process.
+///
+/// A frame is one of this crate's futures (a cancel scope, a nursery, a shield, a context …) from its
+/// first poll until it has returned, parked or been dropped. A child of a nursery counts once a frame
+/// was opened inside it. When everything has ended the count is back where it was, which makes it a
+/// cheap check at the end of a program or a test.
+///
+/// # Examples
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// let before = trionics_nursery::live_frames();
+/// trionics_nursery::shield(async {
+///     assert!(trionics_nursery::live_frames() > before);
+/// })
+/// .await;
+/// # });
+/// ```
+#[must_use]
+pub fn live_frames() -> usize {
+    LIVE_FRAMES.load(Ordering::Relaxed)
+}
+
+fn effective(flags: u32) -> bool {
+    flags & EXITING == 0 && flags & (OWN | OUTER | LATCHED) != 0
+}
+
+fn requested(flags: u32) -> bool {
+    flags & (OWN | REQUESTED_AROUND) != 0
+}
+
+/// One frame's place in the tree.
+pub(crate) struct Node {
+    kind: FrameKind,
+    location: &'static Location<'static>,
+    /// The state as bits; written under the lock, read without it.
+    flags: AtomicU32,
+    /// The address of the parent, 0 for none; written under the lock, read by the frame's own poll.
+    parent_address: AtomicUsize,
+    /// The epoch of the frame's last poll.
+    polled: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Where the node hangs; `None` at a root, before the first poll, and once retired.
+    link: Option<Link>,
+    /// The frames directly inside that are live, parked or waiting to be told.
+    children: Slab<Arc<Node>>,
+    /// How many of `children` are live.
+    live: usize,
+    /// Wakes whoever polled the frame last; taken by the one who wakes.
+    waker: Option<Waker>,
+    /// Why `OWN` is set, or why the frame was cancelled when it retired.
+    cancelled: Option<Cancelled>,
+    /// Who takes what is still inside, once this node has retired.
+    successor: Option<Arc<Node>>,
+    /// The scope to cancel as soon as this node is effectively cancelled.
+    follower: Option<Arc<Node>>,
+    /// The clock, patience and hook in force here.
+    environment: Option<Arc<Environment>>,
+    /// The environment was set here and not inherited.
+    sets_environment: bool,
+    /// The parent was chosen by the program; whoever polls the frame does not change it.
+    anchored: bool,
+}
+
+struct Link {
+    parent: Arc<Node>,
+    key: usize,
+}
+
+/// What a parked, cancelled or waiting frame should do after its body said `Pending`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Inside {
+    /// The frame is not cancelled.
+    NotCancelled,
+    /// Cancelled, and nothing inside is live.
+    Clear,
+    /// Cancelled, and frames inside are live.
+    Live,
+}
+
+impl Node {
+    pub(crate) fn new(kind: FrameKind, location: &'static Location<'static>) -> Arc<Self> {
+        Self::with_environment(kind, location, None)
+    }
+
+    pub(crate) fn with_environment(
+        kind: FrameKind,
+        location: &'static Location<'static>,
+        environment: Option<Arc<Environment>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            kind,
+            location,
+            flags: AtomicU32::new(0),
+            parent_address: AtomicUsize::new(0),
+            polled: AtomicU64::new(0),
+            state: Mutex::new(State {
+                link: None,
+                children: Slab::new(),
+                live: 0,
+                waker: None,
+                cancelled: None,
+                successor: None,
+                follower: None,
+                sets_environment: environment.is_some(),
+                environment,
+                anchored: false,
+            }),
+        })
+    }
+
+    /// A node that, once effectively cancelled, cancels `follower`.
+    pub(crate) fn with_follower(
+        kind: FrameKind,
+        location: &'static Location<'static>,
+        follower: Arc<Node>,
+    ) -> Arc<Self> {
+        let node = Self::new(kind, location);
+        node.lock().follower = Some(follower);
+        node
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Acquire)
+    }
+
+    /// Sets and clears flags; the caller holds the node's lock.
+    fn change_flags(&self, _state: &mut State, set: u32, clear: u32) -> (u32, u32) {
+        let before = self.flags.load(Ordering::Relaxed);
+        let after = (before & !clear) | set;
+        if before != after {
+            self.flags.store(after, Ordering::Release);
+        }
+        (before, after)
+    }
+
+    pub(crate) fn info(&self) -> FrameInfo {
+        FrameInfo::new(self.kind, self.location)
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    pub(crate) fn parent_address(&self) -> usize {
+        self.parent_address.load(Ordering::Relaxed)
+    }
+
+    /// Its own scope is cancelled, or an enclosing one with no shield in between.
+    pub(crate) fn is_effective(&self) -> bool {
+        effective(self.flags())
+    }
+
+    /// Something from here up to the root was cancelled, shields or not.
+    pub(crate) fn is_requested(&self) -> bool {
+        requested(self.flags())
+    }
+
+    /// An enclosing scope is cancelled, with no shield in between.
+    pub(crate) fn is_outer_cancelled(&self) -> bool {
+        let flags = self.flags();
+        flags & EXITING == 0 && flags & OUTER != 0
+    }
+
+    pub(crate) fn is_own_cancelled(&self) -> bool {
+        self.flags() & OWN != 0
+    }
+
+    pub(crate) fn is_caught(&self) -> bool {
+        self.flags() & CAUGHT != 0
+    }
+
+    pub(crate) fn set_caught(&self) {
+        self.change_flags(&mut self.lock(), CAUGHT, 0);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.flags() & ABANDONED != 0
+    }
+
+    /// Marks a scope as entered; false if it had been entered before.
+    pub(crate) fn try_enter(&self) -> bool {
+        let (before, _) = self.change_flags(&mut self.lock(), ENTERED, 0);
+        before & ENTERED == 0
+    }
+
+    /// Frames that start directly in this one park without being polled.
+    pub(crate) fn refuses_frames(&self) -> bool {
+        let flags = self.flags();
+        effective(flags) && flags & HAD_TO_WAIT != 0
+    }
+
+    pub(crate) fn set_anchored(&self) {
+        self.lock().anchored = true;
+    }
+
+    pub(crate) fn environment(&self) -> Option<Arc<Environment>> {
+        self.lock().environment.clone()
+    }
+
+    /// Why this node is cancelled: its own reason, else the nearest one above.
+    pub(crate) fn cancelled(self: &Arc<Self>) -> Option<Cancelled> {
+        let mut node = Arc::clone(self);
+        loop {
+            let above = {
+                let state = node.lock();
+                if let Some(cancelled) = &state.cancelled {
+                    return Some(cancelled.clone());
+                }
+                state.link.as_ref().map(|link| Arc::clone(&link.parent))
+            };
+            node = above?;
+        }
+    }
+
+    /// Like [`cancelled`](Self::cancelled), for a node that was seen cancelled a moment ago.
+    pub(crate) fn cancelled_or_closed(self: &Arc<Self>) -> Cancelled {
+        self.cancelled()
+            .unwrap_or_else(|| Cancelled::__new(CancelReason::Closed, self.location))
+    }
+}
+
+// Cancelling.
+impl Node {
+    /// Cancels the node's own scope. The first reason stays; false if there was one.
+    pub(crate) fn request(self: &Arc<Self>, cancelled: Cancelled) -> bool {
+        let mut wakers = WakeList::new();
+        let first = self.request_quietly(cancelled, &mut wakers);
+        wakers.wake_all();
+        first
+    }
+
+    fn request_quietly(self: &Arc<Self>, cancelled: Cancelled, wakers: &mut WakeList) -> bool {
+        let mut requests = vec![(Arc::clone(self), cancelled)];
+        let mut first_of_self = false;
+        while let Some((node, cancelled)) = requests.pop() {
+            {
+                let mut state = node.lock();
+                if node.flags.load(Ordering::Relaxed) & OWN != 0 {
+                    continue;
+                }
+                let (before, after) = node.change_flags(&mut state, OWN, 0);
+                // A retired node keeps the reason for which it was cancelled when it ended.
+                state.cancelled.get_or_insert(cancelled);
+                if !effective(before) && effective(after) {
+                    wakers.push(state.waker.take());
+                }
+            }
+            first_of_self |= Arc::ptr_eq(&node, self);
+            node.propagate(wakers, &mut requests);
+        }
+        first_of_self
+    }
+
+    /// Brings everything below in line with this node's flags (invariant 3).
+    fn propagate(
+        self: &Arc<Self>,
+        wakers: &mut WakeList,
+        requests: &mut Vec<(Arc<Node>, Cancelled)>,
+    ) {
+        let mut work = vec![Arc::clone(self)];
+        let mut followers = Vec::new();
+        while let Some(parent) = work.pop() {
+            let parent_state = parent.lock();
+            let parent_flags = parent.flags.load(Ordering::Relaxed);
+            for (_, child) in &parent_state.children {
+                let mut state = child.lock();
+                let (before, after) = child.inherit(&mut state, parent_flags);
+                if before == after {
+                    continue;
+                }
+                if child.should_wake(before, after) {
+                    wakers.push(state.waker.take());
+                }
+                if !effective(before) && effective(after) && state.follower.is_some() {
+                    followers.push(Arc::clone(child));
+                }
+                if !state.children.is_empty() {
+                    work.push(Arc::clone(child));
+                }
+            }
+        }
+        for follower in followers {
+            let target = follower.lock().follower.clone();
+            if let Some(target) = target {
+                requests.push((target, follower.cancelled_or_closed()));
+            }
+        }
+    }
+
+    /// Takes over the flags that come from the parent; the caller holds both locks.
+    fn inherit(&self, state: &mut State, parent_flags: u32) -> (u32, u32) {
+        let mut set = 0;
+        if effective(parent_flags) && self.kind != FrameKind::Shield {
+            set |= OUTER;
+        }
+        if requested(parent_flags) {
+            set |= REQUESTED_AROUND;
+        }
+        self.change_flags(state, set, (OUTER | REQUESTED_AROUND) & !set)
+    }
+
+    fn should_wake(&self, before: u32, after: u32) -> bool {
+        let newly_cancelled = !effective(before) && effective(after);
+        let newly_requested = !requested(before) && requested(after);
+        newly_cancelled || (newly_requested && self.kind == FrameKind::CancelRequested)
+    }
+}
+
+// Linking.
+impl Node {
+    /// Hangs the node under `parent`, or under whoever took over from it.
+    ///
+    /// Returns false, and does nothing, if the node is linked or retired.
+    pub(crate) fn attach(self: &Arc<Self>, parent: Option<Arc<Node>>, live: bool) -> bool {
+        let mut wakers = WakeList::new();
+        let mut requests = Vec::new();
+        let attached = self.attach_quietly(parent, live, &mut wakers, &mut requests);
+        for (node, cancelled) in requests {
+            node.request_quietly(cancelled, &mut wakers);
+        }
+        wakers.wake_all();
+        attached
+    }
+
+    fn attach_quietly(
+        self: &Arc<Self>,
+        mut parent: Option<Arc<Node>>,
+        live: bool,
+        wakers: &mut WakeList,
+        requests: &mut Vec<(Arc<Node>, Cancelled)>,
+    ) -> bool {
+        let (before, after, has_children) = loop {
+            let Some(target) = parent else {
+                let mut state = self.lock();
+                if state.link.is_some() || self.flags.load(Ordering::Relaxed) & RETIRED != 0 {
+                    return false;
+                }
+                self.parent_address.store(0, Ordering::Relaxed);
+                self.set_live(&mut state, live);
+                if !state.sets_environment {
+                    wakers.drop_later(state.environment.take());
+                }
+                let (before, after) = self.inherit(&mut state, 0);
+                break (before, after, !state.children.is_empty());
+            };
+            let mut parent_state = target.lock();
+            let parent_flags = target.flags.load(Ordering::Relaxed);
+            if parent_flags & RETIRED != 0 {
+                // An anchored frame stays cancelled with the scope it was anchored to.
+                if effective(parent_flags) {
+                    let cancelled = parent_state.cancelled.clone();
+                    if self.lock().anchored
+                        && let Some(cancelled) = cancelled
+                    {
+                        requests.push((Arc::clone(self), cancelled));
+                    }
+                }
+                let next = parent_state.successor.clone();
+                drop(parent_state);
+                parent = next;
+                continue;
+            }
+            let mut state = self.lock();
+            if state.link.is_some() || self.flags.load(Ordering::Relaxed) & RETIRED != 0 {
+                return false;
+            }
+            let key = parent_state.children.insert(Arc::clone(self));
+            self.set_live(&mut state, live);
+            parent_state.live += usize::from(live);
+            if !state.sets_environment {
+                let inherited = parent_state.environment.clone();
+                wakers.drop_later(std::mem::replace(&mut state.environment, inherited));
+            }
+            let (before, after) = self.inherit(&mut state, parent_flags);
+            self.parent_address
+                .store(target.address(), Ordering::Relaxed);
+            state.link = Some(Link {
+                parent: Arc::clone(&target),
+                key,
+            });
+            drop(parent_state);
+            if !effective(before)
+                && effective(after)
+                && let Some(follower) = state.follower.clone()
+            {
+                drop(state);
+                requests.push((follower, self.cancelled_or_closed()));
+                break (before, after, false);
+            }
+            break (before, after, !state.children.is_empty());
+        };
+        if before != after && has_children {
+            self.propagate(wakers, requests);
+        }
+        true
+    }
+
+    fn set_live(&self, state: &mut State, live: bool) {
+        let (before, after) = if live {
+            self.change_flags(state, LIVE, ABANDONED)
+        } else {
+            self.change_flags(state, 0, LIVE | WAITING)
+        };
+        match (before & LIVE != 0, after & LIVE != 0) {
+            (false, true) => {
+                LIVE_FRAMES.fetch_add(1, Ordering::Relaxed);
+            }
+            (true, false) => {
+                LIVE_FRAMES.fetch_sub(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Runs `change` with the node's and its parent's locks held; `None` at a root.
+    fn with_parent<R>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Arc<Node>, &mut State, &mut State) -> R,
+    ) -> Option<R> {
+        loop {
+            let parent = {
+                let state = self.lock();
+                Arc::clone(&state.link.as_ref()?.parent)
+            };
+            let mut parent_state = parent.lock();
+            let mut state = self.lock();
+            match &state.link {
+                Some(link) if Arc::ptr_eq(&link.parent, &parent) => {
+                    return Some(change(&parent, &mut parent_state, &mut state));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes the node from its parent; wakes a parent that waited for it.
+    fn unlink(self: &Arc<Self>, wakers: &mut WakeList) {
+        // The link may hold the last reference to the parent: it is dropped after the locks.
+        let _link = self.with_parent(|parent, parent_state, state| {
+            let link = state.link.take();
+            if let Some(link) = &link {
+                parent_state.children.remove(link.key);
+            }
+            self.parent_address.store(0, Ordering::Relaxed);
+            if self.flags.load(Ordering::Relaxed) & LIVE != 0 {
+                parent.one_live_less(parent_state, wakers);
+            }
+            link
+        });
+    }
+
+    fn one_live_less(&self, state: &mut State, wakers: &mut WakeList) {
+        state.live -= 1;
+        if state.live == 0 && self.flags.load(Ordering::Relaxed) & WAITING != 0 {
+            wakers.push(state.waker.take());
+        }
+    }
+
+    /// Gives the node another parent, unless that would make it its own ancestor.
+    pub(crate) fn move_under(self: &Arc<Self>, parent: Option<Arc<Node>>, live: bool) {
+        let moves = MOVES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut above = parent.clone();
+        while let Some(node) = above {
+            if Arc::ptr_eq(&node, self) {
+                return;
+            }
+            let state = node.lock();
+            above = state
+                .link
+                .as_ref()
+                .map(|link| Arc::clone(&link.parent))
+                .or_else(|| state.successor.clone());
+        }
+        let mut wakers = WakeList::new();
+        let mut requests = Vec::new();
+        loop {
+            self.unlink(&mut wakers);
+            if self.flags() & RETIRED != 0
+                || self.attach_quietly(parent.clone(), live, &mut wakers, &mut requests)
+            {
+                break;
+            }
+        }
+        drop(moves);
+        for (node, cancelled) in requests {
+            node.request_quietly(cancelled, &mut wakers);
+        }
+        wakers.wake_all();
+    }
+
+    /// The frame parks: it stays linked, to be woken when its surroundings go, but no longer live.
+    pub(crate) fn park(self: &Arc<Self>) {
+        let mut wakers = WakeList::new();
+        self.hand_over(&mut wakers);
+        self.make_idle(0, &mut wakers);
+        wakers.wake_all();
+    }
+
+    /// Clears `LIVE`, sets `flags`.
+    fn make_idle(self: &Arc<Self>, flags: u32, wakers: &mut WakeList) {
+        let linked = self.with_parent(|parent, parent_state, state| {
+            if self.flags.load(Ordering::Relaxed) & LIVE != 0 {
+                parent.one_live_less(parent_state, wakers);
+            }
+            self.set_live(state, false);
+            self.change_flags(state, flags, 0);
+        });
+        if linked.is_none() {
+            let mut state = self.lock();
+            self.set_live(&mut state, false);
+            self.change_flags(&mut state, flags, 0);
+        }
+    }
+
+    /// The frame is over: its place goes, and what is still inside goes to its parent.
+    pub(crate) fn retire(self: &Arc<Self>) {
+        let mut wakers = WakeList::new();
+        let cancelled = if self.is_effective() {
+            self.cancelled()
+        } else {
+            None
+        };
+        let waker = {
+            let mut state = self.lock();
+            self.change_flags(&mut state, RETIRED, 0);
+            state.successor = state.link.as_ref().map(|link| Arc::clone(&link.parent));
+            if state.cancelled.is_none() {
+                state.cancelled = cancelled;
+            }
+            state.waker.take()
+        };
+        self.hand_over(&mut wakers);
+        self.unlink(&mut wakers);
+        let mut state = self.lock();
+        self.set_live(&mut state, false);
+        let follower = state.follower.take();
+        drop(state);
+        drop(waker);
+        drop(follower);
+        wakers.wake_all();
+    }
+
+    /// Gives the frames that survive inside to the parent, and wakes them.
+    fn hand_over(self: &Arc<Self>, wakers: &mut WakeList) {
+        let (survivors, parent, cancelled) = {
+            let mut state = self.lock();
+            if state.children.is_empty() {
+                return;
+            }
+            let mut survivors = Vec::with_capacity(state.children.len());
+            for child in state.children.drain() {
+                let mut child_state = child.lock();
+                let link = child_state.link.take();
+                child.parent_address.store(0, Ordering::Relaxed);
+                let live = child.flags.load(Ordering::Relaxed) & LIVE != 0;
+                wakers.push(child_state.waker.take());
+                drop(child_state);
+                survivors.push((child, live, link));
+            }
+            state.live = 0;
+            let parent = state.link.as_ref().map(|link| Arc::clone(&link.parent));
+            let cancelled = if self.is_effective() {
+                state.cancelled.clone()
+            } else {
+                None
+            };
+            (survivors, parent, cancelled)
+        };
+        let mut requests = Vec::new();
+        for (child, live, link) in survivors {
+            // The frame may have found another place by itself in the meantime.
+            child.attach_quietly(parent.clone(), live, wakers, &mut requests);
+            if let Some(cancelled) = &cancelled
+                && child.lock().anchored
+            {
+                requests.push((child, cancelled.clone()));
+            }
+            drop(link);
+        }
+        for (node, cancelled) in requests {
+            node.request_quietly(cancelled, wakers);
+        }
+    }
+}
+
+// A frame's own poll.
+impl Node {
+    /// Notes that the frame is being polled.
+    pub(crate) fn note_poll(&self) {
+        self.polled
+            .store(EPOCH.load(Ordering::Relaxed), Ordering::Relaxed);
+        if self.flags() & WAITING != 0 {
+            self.change_flags(&mut self.lock(), 0, WAITING);
+        }
+    }
+
+    /// Stores the waker of the current poll.
+    pub(crate) fn register(&self, waker: &Waker) {
+        if self
+            .lock()
+            .waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker))
+        {
+            return;
+        }
+        let waker = waker.clone();
+        let replaced = self.lock().waker.replace(waker);
+        drop(replaced);
+    }
+
+    pub(crate) fn take_waker(&self) -> Option<Waker> {
+        self.lock().waker.take()
+    }
+
+    /// Whether the node is `outer` or somewhere below it.
+    pub(crate) fn is_inside(self: &Arc<Self>, outer: &Arc<Node>) -> bool {
+        let mut above = Some(Arc::clone(self));
+        while let Some(node) = above {
+            if Arc::ptr_eq(&node, outer) {
+                return true;
+            }
+            above = node
+                .lock()
+                .link
+                .as_ref()
+                .map(|link| Arc::clone(&link.parent));
+        }
+        false
+    }
+
+    /// What the frame finds after its body said `Pending`; notes that it waits, if it must.
+    pub(crate) fn look_inside(&self) -> Inside {
+        if !self.is_effective() {
+            return Inside::NotCancelled;
+        }
+        let mut state = self.lock();
+        if !effective(self.flags.load(Ordering::Relaxed)) {
+            Inside::NotCancelled
+        } else if state.live == 0 {
+            Inside::Clear
+        } else {
+            self.change_flags(&mut state, WAITING | HAD_TO_WAIT, 0);
+            Inside::Live
+        }
+    }
+
+    /// Whether any frame inside was polled since `epoch`, or need not be polled.
+    pub(crate) fn any_inside_polled_since(self: &Arc<Self>, epoch: u64) -> bool {
+        let mut work = vec![Arc::clone(self)];
+        while let Some(node) = work.pop() {
+            let state = node.lock();
+            for (_, child) in &state.children {
+                if child.flags() & LIVE == 0 {
+                    continue;
+                }
+                if child.polled.load(Ordering::Relaxed) >= epoch
+                    || child.kind.is_exempt_from_patience()
+                {
+                    return true;
+                }
+                work.push(Arc::clone(child));
+            }
+        }
+        false
+    }
+
+    /// Wakes the live frames inside, once.
+    ///
+    /// A frame that was polled since `epoch` looks after what is inside it; in the first round, where
+    /// nothing tells a poll just now from one long ago, only if it waits itself.
+    pub(crate) fn wake_inside(self: &Arc<Self>, epoch: u64, first: bool) {
+        let mut wakers = WakeList::new();
+        let mut work = vec![Arc::clone(self)];
+        while let Some(node) = work.pop() {
+            let state = node.lock();
+            for (_, child) in &state.children {
+                let flags = child.flags();
+                if flags & LIVE == 0 {
+                    continue;
+                }
+                wakers.push(child.lock().waker.take());
+                let polled = child.polled.load(Ordering::Relaxed) >= epoch;
+                if !polled || (first && flags & WAITING == 0) {
+                    work.push(Arc::clone(child));
+                }
+            }
+        }
+        wakers.wake_all();
+    }
+
+    /// The epoch of the last poll.
+    pub(crate) fn polled_epoch(&self) -> u64 {
+        self.polled.load(Ordering::Relaxed)
+    }
+
+    /// A frame that was given up on is polled again after all.
+    pub(crate) fn revive(self: &Arc<Self>) {
+        self.with_parent(|_, parent_state, state| {
+            if self.flags.load(Ordering::Relaxed) & LIVE == 0 {
+                parent_state.live += 1;
+                self.set_live(state, true);
+            }
+        });
+    }
+
+    /// Gives up on every live frame inside; returns what they were.
+    pub(crate) fn abandon_inside(self: &Arc<Self>) -> Vec<FrameInfo> {
+        let mut abandoned = Vec::new();
+        let mut work = vec![Arc::clone(self)];
+        while let Some(node) = work.pop() {
+            let children: Vec<_> = {
+                let state = node.lock();
+                state
+                    .children
+                    .iter()
+                    .map(|(_, child)| Arc::clone(child))
+                    .collect()
+            };
+            for child in children {
+                if child.flags() & LIVE != 0 {
+                    // Nobody waits for it any more: this node is its waiting ancestor.
+                    child.make_idle(ABANDONED, &mut WakeList::new());
+                    abandoned.push(child.info());
+                    work.push(child);
+                }
+            }
+        }
+        abandoned
+    }
+
+    /// Every frame from this one's parent up to `context` becomes a shield for the code that follows.
+    pub(crate) fn begin_exit(self: &Arc<Self>, context: &Arc<Node>) {
+        let mut path = Vec::new();
+        let mut above = self
+            .lock()
+            .link
+            .as_ref()
+            .map(|link| Arc::clone(&link.parent));
+        while let Some(node) = above {
+            let found = Arc::ptr_eq(&node, context);
+            above = if found {
+                None
+            } else {
+                node.lock()
+                    .link
+                    .as_ref()
+                    .map(|link| Arc::clone(&link.parent))
+            };
+            path.push(node);
+            if found {
+                break;
+            }
+        }
+        // A block that was provided from outside its context shields the context alone.
+        if !path.last().is_some_and(|top| Arc::ptr_eq(top, context)) {
+            path.clear();
+            path.push(Arc::clone(context));
+        }
+        for node in &path {
+            let mut state = node.lock();
+            let now = effective(node.flags.load(Ordering::Relaxed));
+            if node.kind == FrameKind::Nursery {
+                if now {
+                    node.change_flags(&mut state, LATCHED, 0);
+                }
+            } else {
+                node.change_flags(&mut state, EXITING, WAITING);
+            }
+        }
+        let mut wakers = WakeList::new();
+        let mut requests = Vec::new();
+        context.propagate(&mut wakers, &mut requests);
+        for node in path.iter().rev() {
+            node.propagate(&mut wakers, &mut requests);
+        }
+        wakers.wake_all();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut chain: Vec<Arc<Node>> = Vec::new();
+        chain.extend(state.link.take().map(|link| link.parent));
+        chain.extend(state.successor.take());
+        chain.extend(state.follower.take());
+        while let Some(node) = chain.pop() {
+            if let Some(mut last) = Arc::into_inner(node) {
+                let state = last.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+                chain.extend(state.link.take().map(|link| link.parent));
+                chain.extend(state.successor.take());
+                chain.extend(state.follower.take());
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Shields: code that a cancellation from outside does not reach.
+
+use std::{
+    fmt,
+    future::Future,
+    panic::Location,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+
+use crate::{
+    current,
+    frame::{Ended, Frame, poll_body},
+    node::Node,
+    report::FrameKind,
+};
+
+/// Runs `future` to its end, however often the scopes around it are cancelled.
+///
+/// The code after the shield is not shielded: a cancelled scope stops it at its next pending await.
+/// Scopes opened *inside* the shield can be cancelled as ever. A shielded section may ask whether it is
+/// wanted, with [`is_cancel_requested`](crate::is_cancel_requested) and
+/// [`cancel_requested`](crate::cancel_requested).
+///
+/// # Cancel safety
+///
+/// A cancellation waits for it. If it is dropped from outside, by a foreign `select!` or `timeout`, its
+/// future is dropped where it stands, which is reported to the hook.
+///
+/// # Examples
+///
+/// ```
+/// use trionics_nursery::{CancelScope, checkpoint, shield};
+///
+/// # futures::executor::block_on(async {
+/// let mut steps = 0;
+/// let scope = CancelScope::new();
+/// scope.cancel("stop");
+/// let outcome = scope
+///     .run(async {
+///         shield(async {
+///             checkpoint().await;
+///             steps += 1;
+///         })
+///         .await;
+///         checkpoint().await; // stopped here
+///         steps += 1;
+///     })
+///     .await;
+/// assert!(outcome.is_err());
+/// assert_eq!(steps, 1);
+/// # });
+/// ```
+#[track_caller]
+pub fn shield<F: Future>(future: F) -> Shield<F> {
+    Shield {
+        body: Some(future),
+        frame: None,
+        location: Location::caller(),
+    }
+}
+
+pin_project! {
+    /// The future of [`shield`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Shield<F> {
+        #[pin]
+        body: Option<F>,
+        frame: Option<Frame>,
+        location: &'static Location<'static>,
+    }
+
+    impl<F> PinnedDrop for Shield<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let _outside = current::clear();
+            this.project().body.set(None);
+        }
+    }
+}
+
+impl<F: Future> Future for Shield<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let location = *this.location;
+        let frame = this.frame.get_or_insert_with(|| {
+            Frame::new(Node::new(FrameKind::Shield, location)).reporting_drop()
+        });
+        match ready!(poll_body(frame, this.body, cx)) {
+            Ended::Ready(value) => Poll::Ready(value),
+            Ended::Cancelled(_) => {
+                unreachable!("a shield has no scope of its own and no outer one")
+            }
+        }
+    }
+}
+
+impl<F> fmt::Debug for Shield<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shield")
+            .field("made_at", &self.location)
+            .finish_non_exhaustive()
+    }
+}
