@@ -1,1 +1,57 @@
-//! (under construction)
+//! Async contexts for Rust: set-up and teardown that run to their end, entered and exited concurrently.
+//!
+//! A [context](AsyncContext) sets something up, lends it to a block, and tears it down afterwards, with
+//! awaits on both sides. Its exit runs however the block ended: with a value, with a failure, with a
+//! panic, or stopped by the cancellation of a scope around it. That is what `Drop` cannot do.
+//!
+//! * [`acm`] makes a context from an async function.
+//! * [`with_context`] enters one and runs a block with its value.
+//! * [`gather_contexts`] enters many concurrently, runs a block with all values, and leaves them
+//!   concurrently.
+//!
+//! ```
+//! use trionics_errgroup::Failure;
+//! use trionics_gather::{Slot, acm, with_context};
+//!
+//! async fn feed(name: &str, slot: Slot<usize>) -> Result<(), Failure> {
+//!     let feed = name.len();         // connect, with as many awaits as it takes
+//!     slot.provide(feed).await;      // the block runs here
+//!     // unsubscribe, with as many awaits as it takes: always runs
+//!     Ok(())
+//! }
+//!
+//! # futures::executor::block_on(async {
+//! let doubled = with_context(acm(|slot| feed("quotes", slot)), async |feed| Ok(feed * 2)).await;
+//! assert_eq!(doubled.unwrap(), 12);
+//! # });
+//! ```
+//!
+//! # How a context can end
+//!
+//! | what it does | outcome |
+//! |---|---|
+//! | fails in set-up | its failure; the block is not run |
+//! | returns without having provided | a failure that says so; the block is not run |
+//! | its `provide` is dropped, or it ends, while the block runs | the block is cancelled; the context's failure, or one that says so |
+//! | fails in its exit | its failure, beside the block's if that has failed too |
+//! | panics anywhere | the block is cancelled, other exits run, then the panic is resumed |
+//! | is dropped from outside before its exit has run | reported to the hook of `trionics-nursery` |
+//!
+//! # When not to use it
+//!
+//! For a resource whose teardown needs no await, `Drop` is simpler.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
+
+mod context;
+mod delivery;
+mod gather;
+mod held;
+mod set;
+
+pub use crate::{
+    context::{Acm, AsyncContext, BlockEnd, Provide, Slot, acm},
+    gather::{gather_contexts, with_context},
+    set::ContextSet,
+};

@@ -92,6 +92,12 @@ impl Block {
         self.lock().missing == 0
     }
 
+    /// Whether the block has ended or will never begin.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended.is_some()
+    }
+
     /// The block has ended, or never begins: the exits may run.
     pub fn end(&self, how: BlockEnd) {
         let guests = {

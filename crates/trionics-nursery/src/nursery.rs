@@ -57,7 +57,7 @@ use self::raw::{BodyEnd, NewChild, RawEnd, RawNursery, Source};
 /// ```
 /// use trionics_nursery::{Nursery, checkpoint, open_nursery};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// # fn main() -> Result<(), trionics_nursery::Failure> {
 /// # futures::executor::block_on(async {
 /// let words = ["start", "together", "end", "together"];
 /// let letters = open_nursery(async |n: Nursery<'_>| {

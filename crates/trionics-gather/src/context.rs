@@ -1,0 +1,201 @@
+//! Async contexts: one future that sets up, hands a value over, waits to be left, and tears down.
+
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+use trionics_errgroup::Failure;
+use trionics_nursery::internal::Guest;
+
+pub use trionics_nursery::internal::BlockEnd;
+
+use crate::delivery::Delivery;
+
+/// Something with an async set-up that gives a value, and an async exit.
+///
+/// One future does it all: it sets up, calls [`Slot::provide`] with the value, which waits until the
+/// block that uses the value has ended, and then tears down. What `?` and early returns do in an
+/// ordinary function they do here. [`acm`] makes one from an async function.
+///
+/// Set-up can be cancelled like any code. From the moment `provide` has returned, the rest is a shield:
+/// it runs to its end, however often the scopes around are cancelled.
+///
+/// # Examples
+///
+/// ```
+/// use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc};
+/// use trionics_errgroup::{AnyError, Failure};
+/// use trionics_gather::{AsyncContext, Slot, with_context};
+///
+/// /// Writes down when it is entered and left.
+/// struct Noted(Rc<RefCell<Vec<&'static str>>>);
+///
+/// impl AsyncContext for Noted {
+///     type Value = ();
+///     type Error = AnyError;
+///     type Run = Pin<Box<dyn Future<Output = Result<(), Failure>>>>;
+///
+///     fn run(self, slot: Slot<()>) -> Self::Run {
+///         Box::pin(async move {
+///             self.0.borrow_mut().push("enter");
+///             slot.provide(()).await;
+///             self.0.borrow_mut().push("exit");
+///             Ok(())
+///         })
+///     }
+/// }
+///
+/// # futures::executor::block_on(async {
+/// let notes = Rc::new(RefCell::new(Vec::new()));
+/// let block = async |()| {
+///     notes.borrow_mut().push("block");
+///     Ok(())
+/// };
+/// with_context(Noted(Rc::clone(&notes)), block).await.unwrap();
+/// assert_eq!(*notes.borrow(), ["enter", "block", "exit"]);
+/// # });
+/// ```
+pub trait AsyncContext {
+    /// What the block gets.
+    type Value;
+
+    /// What set-up and exit fail with.
+    type Error;
+
+    /// The whole life of the context.
+    type Run: Future<Output = Result<(), Failure<Self::Error>>>;
+
+    /// Sets up, provides a value to `slot`, and tears down once `provide` has returned.
+    fn run(self, slot: Slot<Self::Value>) -> Self::Run;
+}
+
+/// Where a context puts its value.
+///
+/// A context that ends without having provided makes the block impossible: the outcome is then a
+/// failure that says so, unless the context has failed with one of its own.
+pub struct Slot<V> {
+    delivery: Delivery<V>,
+}
+
+impl<V> Slot<V> {
+    pub(crate) fn new(delivery: Delivery<V>) -> Self {
+        Self { delivery }
+    }
+
+    /// Hands `value` to the block and waits until the block has ended, for whatever reason.
+    ///
+    /// What follows it is the exit. It is told *how* the block ended, not with which error: it can
+    /// neither read nor suppress that.
+    ///
+    /// While it waits, the block counts as inside the frame that called this. If that frame is
+    /// cancelled, the block unwinds first.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the returned future is dropped before the block has ended, the block is cancelled: nobody
+    /// keeps its value alive any more.
+    pub fn provide(self, value: V) -> Provide<V> {
+        let guest = self.delivery.guest();
+        Provide {
+            delivery: Some((self.delivery, value)),
+            guest,
+        }
+    }
+}
+
+impl<V> fmt::Debug for Slot<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of [`Slot::provide`].
+    #[must_use = "await it: the exit begins when it returns"]
+    pub struct Provide<V> {
+        delivery: Option<(Delivery<V>, V)>,
+        #[pin]
+        guest: Guest,
+    }
+}
+
+impl<V> Future for Provide<V> {
+    type Output = BlockEnd;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BlockEnd> {
+        let this = self.project();
+        if let Some((delivery, value)) = this.delivery.take() {
+            delivery.deliver(value);
+        }
+        this.guest.poll(cx)
+    }
+}
+
+impl<V> fmt::Debug for Provide<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provide")
+            .field("delivered", &self.delivery.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a context from an async function that takes a [`Slot`].
+///
+/// # Examples
+///
+/// ```
+/// use trionics_errgroup::Failure;
+/// use trionics_gather::{Slot, acm, with_context};
+///
+/// async fn counter(start: u32, slot: Slot<u32>) -> Result<(), Failure> {
+///     slot.provide(start + 1).await;
+///     Ok(())
+/// }
+///
+/// # futures::executor::block_on(async {
+/// let got = with_context(acm(|slot| counter(41, slot)), async |value| Ok(value)).await;
+/// assert_eq!(got.unwrap(), 42);
+/// # });
+/// ```
+pub fn acm<V, E, F, Fut>(run: F) -> Acm<V, F>
+where
+    F: FnOnce(Slot<V>) -> Fut,
+    Fut: Future<Output = Result<(), Failure<E>>>,
+{
+    Acm {
+        run,
+        value: PhantomData,
+    }
+}
+
+/// The context made by [`acm`].
+#[must_use = "a context does nothing until it is entered"]
+pub struct Acm<V, F> {
+    run: F,
+    value: PhantomData<fn(V)>,
+}
+
+impl<V, E, F, Fut> AsyncContext for Acm<V, F>
+where
+    F: FnOnce(Slot<V>) -> Fut,
+    Fut: Future<Output = Result<(), Failure<E>>>,
+{
+    type Value = V;
+    type Error = E;
+    type Run = Fut;
+
+    fn run(self, slot: Slot<V>) -> Fut {
+        (self.run)(slot)
+    }
+}
+
+impl<V, F> fmt::Debug for Acm<V, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acm").finish_non_exhaustive()
+    }
+}

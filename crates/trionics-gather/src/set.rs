@@ -1,0 +1,221 @@
+//! Sets of contexts: vectors, arrays, and tuples of different types.
+
+use std::{
+    future::Future,
+    panic::Location,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use trionics_errgroup::Failure;
+use trionics_nursery::internal::Block;
+
+use crate::{
+    context::AsyncContext,
+    delivery::Parcel,
+    held::{Held, hold},
+};
+
+/// A collection of contexts that [`gather_contexts`](crate::gather_contexts) takes: a `Vec`, an array,
+/// or a tuple of up to twelve contexts of different types and the same error.
+pub trait ContextSet: sealed::Sealed {
+    /// What the contexts fail with.
+    type Error;
+
+    /// The values, in the same kind of collection.
+    type Values;
+
+    #[doc(hidden)]
+    type Child: Future<Output = Result<(), Failure<Self::Error>>> + Unpin;
+
+    #[doc(hidden)]
+    type Children: IntoIterator<Item = Self::Child>;
+
+    #[doc(hidden)]
+    type Parcels;
+
+    #[doc(hidden)]
+    fn n_contexts(&self) -> usize;
+
+    #[doc(hidden)]
+    fn hold(
+        self,
+        block: &Block,
+        location: &'static Location<'static>,
+    ) -> (Self::Children, Self::Parcels);
+
+    #[doc(hidden)]
+    fn collect(parcels: Self::Parcels) -> Self::Values;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A context on its way, where it cannot move.
+type BoxHeld<C> = Pin<Box<Held<<C as AsyncContext>::Run, <C as AsyncContext>::Value>>>;
+
+/// A value on its way.
+type ArcParcel<C> = Arc<Parcel<<C as AsyncContext>::Value>>;
+
+fn hold_boxed<C: AsyncContext>(
+    context: C,
+    block: &Block,
+    location: &'static Location<'static>,
+) -> (BoxHeld<C>, ArcParcel<C>) {
+    let (held, parcel) = hold(context, block, location);
+    (Box::pin(held), parcel)
+}
+
+impl<C: AsyncContext> sealed::Sealed for Vec<C> {}
+
+impl<C: AsyncContext> ContextSet for Vec<C> {
+    type Error = C::Error;
+    type Values = Vec<C::Value>;
+    type Child = BoxHeld<C>;
+    type Children = Vec<BoxHeld<C>>;
+    type Parcels = Vec<ArcParcel<C>>;
+
+    fn n_contexts(&self) -> usize {
+        self.len()
+    }
+
+    fn hold(
+        self,
+        block: &Block,
+        location: &'static Location<'static>,
+    ) -> (Self::Children, Self::Parcels) {
+        self.into_iter()
+            .map(|context| hold_boxed(context, block, location))
+            .unzip()
+    }
+
+    fn collect(parcels: Self::Parcels) -> Self::Values {
+        parcels
+            .into_iter()
+            .map(|parcel| parcel.take_delivered())
+            .collect()
+    }
+}
+
+impl<C: AsyncContext, const N: usize> sealed::Sealed for [C; N] {}
+
+impl<C: AsyncContext, const N: usize> ContextSet for [C; N] {
+    type Error = C::Error;
+    type Values = [C::Value; N];
+    type Child = BoxHeld<C>;
+    type Children = Vec<BoxHeld<C>>;
+    type Parcels = [ArcParcel<C>; N];
+
+    fn n_contexts(&self) -> usize {
+        N
+    }
+
+    fn hold(
+        self,
+        block: &Block,
+        location: &'static Location<'static>,
+    ) -> (Self::Children, Self::Parcels) {
+        let mut children = Vec::with_capacity(N);
+        let parcels = self.map(|context| {
+            let (child, parcel) = hold_boxed(context, block, location);
+            children.push(child);
+            parcel
+        });
+        (children, parcels)
+    }
+
+    fn collect(parcels: Self::Parcels) -> Self::Values {
+        parcels.map(|parcel| parcel.take_delivered())
+    }
+}
+
+/// One of several kinds of children.
+#[derive(Debug)]
+pub enum OneOf<A, B> {
+    #[doc(hidden)]
+    First(A),
+    #[doc(hidden)]
+    Rest(B),
+}
+
+impl<A, B> Future for OneOf<A, B>
+where
+    A: Future + Unpin,
+    B: Future<Output = A::Output> + Unpin,
+{
+    type Output = A::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::First(future) => Pin::new(future).poll(cx),
+            Self::Rest(future) => Pin::new(future).poll(cx),
+        }
+    }
+}
+
+/// The type of a tuple's children: `OneOf<A, OneOf<B, C>>`.
+macro_rules! child_of {
+    ($last:ident) => { BoxHeld<$last> };
+    ($first:ident $($rest:ident)+) => { OneOf<BoxHeld<$first>, child_of!($($rest)+)> };
+}
+
+/// Pushes each child, wrapped as deep as its place in the tuple.
+macro_rules! push_children {
+    ($children:ident, ($wrap:expr); $last:ident) => {
+        $children.push(($wrap)($last.0));
+    };
+    ($children:ident, ($wrap:expr); $first:ident $($rest:ident)+) => {
+        $children.push(($wrap)(OneOf::First($first.0)));
+        push_children!($children, (|child| ($wrap)(OneOf::Rest(child))); $($rest)+);
+    };
+}
+
+macro_rules! tuple_set {
+    ($($context:ident $value:ident)+) => {
+        impl<Error, $($context: AsyncContext<Error = Error>),+> sealed::Sealed for ($($context,)+) {}
+
+        impl<Error, $($context: AsyncContext<Error = Error>),+> ContextSet for ($($context,)+) {
+            type Error = Error;
+            type Values = ($($context::Value,)+);
+            type Child = child_of!($($context)+);
+            type Children = Vec<Self::Child>;
+            type Parcels = ($(ArcParcel<$context>,)+);
+
+            fn n_contexts(&self) -> usize {
+                [$(stringify!($context)),+].len()
+            }
+
+            fn hold(
+                self,
+                block: &Block,
+                location: &'static Location<'static>,
+            ) -> (Self::Children, Self::Parcels) {
+                let ($($value,)+) = self;
+                $(let $value = hold_boxed($value, block, location);)+
+                let mut children = Vec::new();
+                push_children!(children, (|child| child); $($value)+);
+                (children, ($($value.1,)+))
+            }
+
+            fn collect(parcels: Self::Parcels) -> Self::Values {
+                let ($($value,)+) = parcels;
+                ($($value.take_delivered(),)+)
+            }
+        }
+    };
+}
+
+tuple_set!(A a);
+tuple_set!(A a B b);
+tuple_set!(A a B b C c);
+tuple_set!(A a B b C c D d);
+tuple_set!(A a B b C c D d E e);
+tuple_set!(A a B b C c D d E e F f);
+tuple_set!(A a B b C c D d E e F f G g);
+tuple_set!(A a B b C c D d E e F f G g H h);
+tuple_set!(A a B b C c D d E e F f G g H h I i);
+tuple_set!(A a B b C c D d E e F f G g H h I i J j);
+tuple_set!(A a B b C c D d E e F f G g H h I i J j K k);
+tuple_set!(A a B b C c D d E e F f G g H h I i J j K k L l);
