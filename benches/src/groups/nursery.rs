@@ -6,9 +6,10 @@ use futures::{
     stream::{FuturesUnordered, StreamExt},
 };
 use tokio::task::JoinSet;
+use trionics::{Nursery, open_nursery};
 
 use crate::{
-    Case, Group,
+    Case, Group, OURS,
     support::{Host, yield_once},
 };
 
@@ -32,6 +33,21 @@ const CHILDREN: u64 = 1_000;
 /// Children of one type that yield once and end well. FuturesUnordered gets boxed ones, as a set of different children would.
 fn children_that_yield(name: &'static str, fair: &'static str, host: fn() -> Host) -> Case {
     Case::new(name, "child", CHILDREN, fair)
+        .subject(OURS, move || {
+            let host = host();
+            move || {
+                host.run(open_nursery(async |nursery: Nursery<'_>| {
+                    for _ in 0..CHILDREN {
+                        nursery.start_soon(async {
+                            yield_once().await;
+                            Ok(())
+                        });
+                    }
+                    Ok(())
+                }))
+                .expect("no child fails");
+            }
+        })
         .subject("FuturesUnordered", move || {
             let host = host();
             move || {
