@@ -1,0 +1,59 @@
+//! Every crate is reachable through the umbrella, as a module and at the root, and both names mean the same.
+
+use std::any::TypeId;
+
+/// Fails unless both are one type.
+fn same<A: 'static, B: 'static>() {
+    assert_eq!(TypeId::of::<A>(), TypeId::of::<B>());
+}
+
+#[cfg(feature = "errgroup")]
+#[test]
+fn errgroup() {
+    same::<trionics::errgroup::Failure, trionics::Failure>();
+    same::<trionics::Failure, trionics::Failure<trionics::errgroup::AnyError>>();
+    let _: fn(trionics::Failure<u8>) -> trionics::Failure<u8> = trionics::collapse_eg;
+    same::<trionics::errgroup::Cancelled, trionics::Cancelled>();
+    same::<trionics::errgroup::LibraryFailure, trionics::LibraryFailure>();
+}
+
+#[cfg(feature = "nursery")]
+#[test]
+fn nursery() {
+    same::<trionics::nursery::CancelScope, trionics::CancelScope>();
+    same::<trionics::nursery::Nursery<'static, u8>, trionics::Nursery<'static, u8>>();
+    let opened = trionics::open_nursery(async |nursery: trionics::Nursery<'_, u8>| {
+        nursery.start_soon(trionics::shield(async { Ok(()) }));
+        trionics::checkpoint().await;
+        Ok(7)
+    });
+    assert!(futures::executor::block_on(opened).is_ok_and(|value| value == 7));
+}
+
+#[cfg(feature = "gather")]
+#[test]
+fn gather() {
+    same::<trionics::gather::Slot<u8>, trionics::Slot<u8>>();
+    let contexts: Vec<_> = (0..3)
+        .map(|number| {
+            trionics::acm(async move |slot: trionics::Slot<i32>| {
+                slot.provide(number).await;
+                Ok(())
+            })
+        })
+        .collect();
+    let sum = trionics::gather_contexts(
+        contexts,
+        async |numbers: Vec<i32>| -> Result<i32, trionics::Failure> { Ok(numbers.iter().sum()) },
+    );
+    assert!(futures::executor::block_on(sum).is_ok_and(|sum| sum == 3));
+}
+
+#[cfg(feature = "broadcast")]
+#[test]
+fn broadcast() {
+    same::<trionics::broadcast::Lagged, trionics::Lagged>();
+    let source = futures::stream::iter([1, 2, 3]);
+    let mut receiver = trionics::broadcast_receiver(source, 4).expect("four is a capacity");
+    assert!(futures::executor::block_on(receiver.recv()).is_ok_and(|item| item == 1));
+}
