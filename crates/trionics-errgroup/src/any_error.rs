@@ -2,7 +2,12 @@
 
 use alloc::boxed::Box;
 use core::error::Error;
-use core::fmt;
+use core::{fmt, iter};
+
+#[cfg(feature = "anyhow")]
+use crate::convert::Anyhow;
+#[cfg(feature = "eyre")]
+use crate::convert::Eyre;
 
 /// Any error at all, the default leaf of a [`Failure`](crate::Failure).
 ///
@@ -63,14 +68,48 @@ impl AnyError {
         &*self.0
     }
 
+    /// The error as a boxed trait object.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::AnyError;
+    ///
+    /// assert!(AnyError::new(std::fmt::Error).into_boxed().is::<std::fmt::Error>());
+    /// ```
+    pub fn into_boxed(self) -> Box<dyn Error + Send + Sync> {
+        self.0
+    }
+
     /// Whether the error is a `T`.
-    pub fn is<T: Error + 'static>(&self) -> bool {
-        self.0.is::<T>()
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::AnyError;
+    ///
+    /// assert!(AnyError::new(std::fmt::Error).is::<std::fmt::Error>());
+    /// ```
+    pub fn is<T: Error + Send + Sync + 'static>(&self) -> bool {
+        self.downcast_ref::<T>().is_some()
     }
 
     /// The error, if it is a `T`.
-    pub fn downcast_ref<T: Error + 'static>(&self) -> Option<&T> {
-        self.0.downcast_ref()
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::AnyError;
+    ///
+    /// assert!(AnyError::new(std::fmt::Error).downcast_ref::<std::num::ParseIntError>().is_none());
+    /// ```
+    pub fn downcast_ref<T: Error + Send + Sync + 'static>(&self) -> Option<&T> {
+        let found = self.0.downcast_ref();
+        #[cfg(feature = "anyhow")]
+        let found = found.or_else(|| self.0.downcast_ref::<Anyhow>()?.0.downcast_ref());
+        #[cfg(feature = "eyre")]
+        let found = found.or_else(|| self.0.downcast_ref::<Eyre>()?.0.downcast_ref());
+        found
     }
 
     /// The error itself, if it is a `T`.
@@ -78,19 +117,65 @@ impl AnyError {
     /// # Errors
     ///
     /// Gives `self` back if it is something else.
-    pub fn downcast<T: Error + 'static>(self) -> Result<T, Self> {
-        self.0.downcast().map(|error| *error).map_err(Self)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::AnyError;
+    ///
+    /// assert!(AnyError::new(std::fmt::Error).downcast::<std::fmt::Error>().is_ok());
+    /// ```
+    pub fn downcast<T: Error + Send + Sync + 'static>(self) -> Result<T, Self> {
+        let error = match self.0.downcast() {
+            Ok(error) => return Ok(*error),
+            Err(error) => error,
+        };
+        #[cfg(feature = "anyhow")]
+        let error = match error.downcast::<Anyhow>() {
+            Ok(wrapper) => return wrapper.0.downcast().map_err(Self::from),
+            Err(error) => error,
+        };
+        #[cfg(feature = "eyre")]
+        let error = match error.downcast::<Eyre>() {
+            Ok(wrapper) => return wrapper.0.downcast().map_err(Self::from),
+            Err(error) => error,
+        };
+        Err(Self(error))
     }
 }
 
+/// The error and its sources, one a line; with `{:#?}`, the error's own `Debug`.
 impl fmt::Debug for AnyError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, formatter)
+        if formatter.alternate() {
+            fmt::Debug::fmt(self.as_error(), formatter)
+        } else {
+            write!(formatter, "{self:#}")
+        }
     }
 }
 
+/// The error in its own words; with `{:#}`, its sources too, one a line.
 impl fmt::Display for AnyError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, formatter)
+        if !formatter.alternate() {
+            return fmt::Display::fmt(self.as_error(), formatter);
+        }
+        let error = self.as_error();
+        write!(formatter, "{error}")?;
+        for source in sources(error.source()) {
+            write!(formatter, "\ncaused by: {source}")?;
+        }
+        Ok(())
     }
 }
+
+/// An error's source, the source of that, and so on.
+pub(crate) fn sources<'a>(
+    first: Option<&'a (dyn Error + 'static)>,
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(first, |&error| error.source()).take(MAX_SOURCES)
+}
+
+/// How many sources of one error are printed. A chain that never ends would be a mistake of the error's author.
+const MAX_SOURCES: usize = 32;

@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
 use core::ops::Deref;
@@ -91,20 +92,119 @@ impl<E> Failure<E> {
         Self::from_node(Node::rich(Kind::Library(failure)))
     }
 
-    /// Adds a note: something the reader should know, in a full sentence or a part of one.
+    /// Adds a note: something that the reader should know.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// let failure = Failure::leaf("no route").with_note("the third attempt");
+    /// assert!(failure.notes().eq(["the third attempt"]));
+    /// ```
     #[must_use]
-    pub fn with_note(self, note: impl Into<Cow<'static, str>>) -> Self {
-        let mut rich = self.0.into_rich();
-        rich.extras_mut().notes.push(note.into());
-        Self::from_node(Node(Slot::Rich(rich)))
+    pub fn with_note(mut self, note: impl Into<Cow<'static, str>>) -> Self {
+        self.0.extras_mut().said.notes.push(note.into());
+        self
     }
 
     /// Names the task or scope from which the failure comes; the last name given stays.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// assert_eq!(Failure::leaf("no route").with_origin("feed").origin(), Some("feed"));
+    /// ```
     #[must_use]
-    pub fn with_origin(self, name: impl Into<Cow<'static, str>>) -> Self {
-        let mut rich = self.0.into_rich();
-        rich.extras_mut().origin = Some(name.into());
-        Self::from_node(Node(Slot::Rich(rich)))
+    pub fn with_origin(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.0.extras_mut().said.origin = Some(name.into());
+        self
+    }
+
+    /// Names the error that caused this failure; the last cause given stays.
+    ///
+    /// It is the [`source`](Error::source) of a group and of a leaf that has none of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// let failure = Failure::group("reload", [Failure::leaf(1)])?.with_cause(std::fmt::Error);
+    /// assert!(failure.cause().is_some_and(|cause| cause.is::<std::fmt::Error>()));
+    /// # Ok::<(), trionics_errgroup::EmptyGroup>(())
+    /// ```
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.0.extras_mut().said.cause = Some(Arc::new(cause));
+        self
+    }
+
+    /// The failure's direct children as failures of their own.
+    ///
+    /// # Errors
+    ///
+    /// Gives the failure back if it is not a group.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// let group = Failure::group("two feeds", [Failure::leaf(1), Failure::leaf(2)]).unwrap();
+    /// let children = group.into_children().unwrap();
+    /// assert_eq!(children.into_iter().filter_map(|child| child.into_leaf().ok()).collect::<Vec<_>>(), [1, 2]);
+    /// ```
+    pub fn into_children(self) -> Result<Vec<Self>, Self> {
+        match self.0.0 {
+            Slot::Rich(mut rich) if matches!(rich.kind, Kind::Group { .. }) => Ok(rich
+                .take_children()
+                .into_iter()
+                .map(Self::from_node)
+                .collect()),
+            slot => Err(Self::from_node(Node(slot))),
+        }
+    }
+
+    /// Makes a group like this one out of other failures: its message and its name, but not its notes or contexts.
+    ///
+    /// The derived group of a leaf is called after nothing: its message is empty.
+    ///
+    /// # Errors
+    ///
+    /// There is no group of nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// let group = Failure::group("reload", [Failure::leaf(1)])?.with_origin("settings").with_note("at noon");
+    /// let derived = group.derive([Failure::leaf("one")])?;
+    /// assert_eq!((derived.message(), derived.origin()), (Some("reload"), Some("settings")));
+    /// assert_eq!(derived.notes().len(), 0);
+    /// # Ok::<(), trionics_errgroup::EmptyGroup>(())
+    /// ```
+    pub fn derive<E2>(
+        &self,
+        failures: impl IntoIterator<Item = Failure<E2>>,
+    ) -> Result<Failure<E2>, EmptyGroup> {
+        let message = match &self.0.0 {
+            Slot::Rich(rich) => match &rich.kind {
+                Kind::Group { message, .. } => message.clone(),
+                _ => Cow::Borrowed(""),
+            },
+            Slot::Leaf(_) => Cow::Borrowed(""),
+        };
+        let derived = Failure::group(message, failures)?;
+        Ok(
+            match self.extras().and_then(|extras| extras.said.origin.clone()) {
+                Some(origin) => derived.with_origin(origin),
+                None => derived,
+            },
+        )
     }
 
     /// The very error that the leaf was made of.
@@ -149,6 +249,21 @@ impl<E> Failure<E> {
     }
 }
 
+impl Failure<AnyError> {
+    /// Makes a failure out of one error of any type, as `?` does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// assert!(Failure::new(std::fmt::Error).is::<std::fmt::Error>());
+    /// ```
+    pub fn new(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::leaf(AnyError::new(error))
+    }
+}
+
 impl<E> Deref for Failure<E> {
     type Target = Node<E>;
 
@@ -168,5 +283,3 @@ impl<X: Error + Send + Sync + 'static> From<X> for Failure<AnyError> {
         Self::leaf(AnyError::new(error))
     }
 }
-
-impl<E: Error + 'static> Error for Failure<E> {}

@@ -7,7 +7,7 @@ use alloc::vec::{self, Vec};
 use core::error::Error;
 use core::{array, mem, slice};
 
-use crate::{Cancelled, LibraryFailure};
+use crate::{AnyError, Cancelled, Failure, LibraryFailure, Mark, Relation};
 
 /// One failure in a tree, where it stands: a leaf, or a group with more nodes inside.
 ///
@@ -64,38 +64,32 @@ pub(crate) enum Children<E> {
     Many(Vec<Node<E>>),
 }
 
-/// What can be said about any node.
+/// What is known about a node beside what it is.
 pub(crate) struct Extras<E> {
+    pub(crate) said: Said,
+    /// What was being handled when the node arose, nearest first.
+    pub(crate) contexts: Vec<Attached<E>>,
+}
+
+/// What can be said about a node of any type.
+#[derive(Clone, Default)]
+pub(crate) struct Said {
     /// In the order in which they were added.
     pub(crate) notes: Vec<Cow<'static, str>>,
     /// The task or scope from which the node came.
     pub(crate) origin: Option<Cow<'static, str>>,
-    /// What was being handled when the node arose, nearest first.
-    pub(crate) contexts: Vec<Context<E>>,
     /// The error that was named as the cause. Shared by the halves of a split.
     pub(crate) cause: Option<Arc<dyn Error + Send + Sync>>,
-    /// Set as soon as another node refers to this one.
-    pub(crate) mark: Option<Mark>,
-    /// How many groups of one around the node were taken away by collapsing.
+    /// The addresses under which other nodes refer to this one. More than one only after collapsing.
+    pub(crate) marks: Vec<Mark>,
+    /// How many groups of one around the node were taken away by a collapse that marks.
     pub(crate) collapsed: usize,
 }
 
-/// A failure that was being handled when another arose.
-pub(crate) struct Context<E> {
+/// A context where it is kept.
+pub(crate) struct Attached<E> {
     pub(crate) relation: Relation,
     pub(crate) target: Target<E>,
-}
-
-/// How a context relates to the node that it belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Relation {
-    /// The context was on its way out when the node arose; the node may hide it.
-    Pending,
-    /// The context had been dealt with; it explains the node and never comes out again.
-    Handled,
-    /// The context is the cancellation behind which the node was found.
-    MaskedBy,
 }
 
 /// Where a context is.
@@ -106,42 +100,21 @@ pub(crate) enum Target<E> {
     Elsewhere(Mark),
 }
 
-/// A reference to a node in another place, good as long as that node lives.
-#[derive(Clone, Debug)]
-pub struct Mark(
-    /// Only its address counts. Not zero-sized, so that the address is its own.
-    Arc<u8>,
-);
-
-impl Mark {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(0))
-    }
-
-    pub(crate) fn address(&self) -> usize {
-        Arc::as_ptr(&self.0) as usize
-    }
-}
-
-impl PartialEq for Mark {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Mark {}
-
 impl<E> Default for Extras<E> {
     fn default() -> Self {
         Self {
-            notes: Vec::new(),
-            origin: None,
+            said: Said::default(),
             contexts: Vec::new(),
-            cause: None,
-            mark: None,
-            collapsed: 0,
         }
     }
+}
+
+impl<E> Kind<E> {
+    /// Stands where a kind was taken out.
+    pub(crate) const VACANT: Self = Self::Group {
+        message: Cow::Borrowed(""),
+        children: Children::EMPTY,
+    };
 }
 
 impl<E> Children<E> {
@@ -220,18 +193,23 @@ impl<E> Rich<E> {
     }
 
     /// Takes the node apart, which its `Drop` would not allow otherwise.
-    pub(crate) fn into_parts(mut self: Box<Self>) -> (Kind<E>, Option<Box<Extras<E>>>) {
+    pub(crate) fn into_parts(mut self) -> (Kind<E>, Option<Box<Extras<E>>>) {
         (self.take_kind(), self.extras.take())
     }
 
     pub(crate) fn take_kind(&mut self) -> Kind<E> {
-        mem::replace(
-            &mut self.kind,
-            Kind::Group {
-                message: Cow::Borrowed(""),
-                children: Children::EMPTY,
-            },
-        )
+        mem::replace(&mut self.kind, Kind::VACANT)
+    }
+
+    pub(crate) fn is_group(&self) -> bool {
+        matches!(self.kind, Kind::Group { .. })
+    }
+
+    /// Gives a group new children; nothing else has any.
+    pub(crate) fn put_children(&mut self, new: Children<E>) {
+        if let Kind::Group { children, .. } = &mut self.kind {
+            *children = new;
+        }
     }
 
     pub(crate) fn take_children(&mut self) -> Children<E> {
@@ -239,10 +217,6 @@ impl<E> Rich<E> {
             Kind::Group { children, .. } => children.take(),
             _ => Children::EMPTY,
         }
-    }
-
-    pub(crate) fn extras_mut(&mut self) -> &mut Extras<E> {
-        self.extras.get_or_insert_default()
     }
 
     /// Moves everything below that could nest into `pending`, and frees what could not.
@@ -279,12 +253,24 @@ impl<E> Node<E> {
         Self(Slot::Rich(Rich::new(kind)))
     }
 
-    /// The node with room to say something about it.
-    pub(crate) fn into_rich(self) -> Box<Rich<E>> {
-        match self.0 {
-            Slot::Leaf(error) => Rich::new(Kind::Leaf(error)),
-            Slot::Rich(rich) => rich,
+    /// Makes room to say something about the node, where it stands.
+    pub(crate) fn make_rich(&mut self) -> &mut Rich<E> {
+        if let Slot::Leaf(_) = self.0 {
+            let room = Self::rich(Kind::VACANT);
+            if let Slot::Leaf(error) = mem::replace(self, room).0
+                && let Slot::Rich(rich) = &mut self.0
+            {
+                rich.kind = Kind::Leaf(error);
+            }
         }
+        match &mut self.0 {
+            Slot::Rich(rich) => rich,
+            Slot::Leaf(_) => unreachable!("a bare error was made rich just before"),
+        }
+    }
+
+    pub(crate) fn extras_mut(&mut self) -> &mut Extras<E> {
+        self.make_rich().extras.get_or_insert_default()
     }
 
     pub(crate) fn extras(&self) -> Option<&Extras<E>> {
@@ -446,7 +432,7 @@ impl<E> Node<E> {
     /// ```
     pub fn notes(&self) -> impl ExactSizeIterator<Item = &str> + DoubleEndedIterator + Clone {
         let notes: slice::Iter<'_, _> = match self.extras() {
-            Some(extras) => extras.notes.iter(),
+            Some(extras) => extras.said.notes.iter(),
             None => [].iter(),
         };
         notes.map(|note| &**note)
@@ -462,6 +448,102 @@ impl<E> Node<E> {
     /// assert_eq!(Failure::leaf(1).with_origin("feed").origin(), Some("feed"));
     /// ```
     pub fn origin(&self) -> Option<&str> {
-        self.extras()?.origin.as_deref()
+        self.extras()?.said.origin.as_deref()
+    }
+
+    /// The error that was named as the cause, if one was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// assert!(Failure::leaf(1).cause().is_none());
+    /// ```
+    pub fn cause(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.extras()?.said.cause.as_deref()
+    }
+
+    /// How many groups of one around the node a collapse took away, if it was to mark what it does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::{Failure, collapse_eg};
+    ///
+    /// let collapsed = collapse_eg(Failure::group("nursery", [Failure::leaf(1)])?);
+    /// assert_eq!((collapsed.as_leaf(), collapsed.n_collapsed()), (Some(&1), 1));
+    /// # Ok::<(), trionics_errgroup::EmptyGroup>(())
+    /// ```
+    pub fn n_collapsed(&self) -> usize {
+        self.extras().map_or(0, |extras| extras.said.collapsed)
+    }
+}
+
+impl Node<AnyError> {
+    /// Whether the node is an error of type `T`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// assert!(Failure::new(std::fmt::Error).is::<std::fmt::Error>());
+    /// ```
+    pub fn is<T: Error + Send + Sync + 'static>(&self) -> bool {
+        self.downcast_ref::<T>().is_some()
+    }
+
+    /// The error, if the node is one of type `T`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// assert!(Failure::new(std::fmt::Error).downcast_ref::<std::num::ParseIntError>().is_none());
+    /// ```
+    pub fn downcast_ref<T: Error + Send + Sync + 'static>(&self) -> Option<&T> {
+        self.as_leaf()?.downcast_ref()
+    }
+
+    /// A group's cause if one was set, else its first error; a leaf's own source, else its cause.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// let group = Failure::group("feed", [Failure::new(std::fmt::Error)])?;
+    /// assert!(group.source().is_some_and(|error| error.is::<std::fmt::Error>()));
+    /// assert!(group.children()[0].source().is_none());
+    /// # Ok::<(), trionics_errgroup::EmptyGroup>(())
+    /// ```
+    pub fn source(&self) -> Option<&(dyn Error + 'static)> {
+        source_of(self, |error| error.as_error())
+    }
+}
+
+impl<E: Error + 'static> Error for Node<E> {
+    /// A group's cause if one was set, else its first error; a leaf's own source, else its cause.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        source_of(self, |error| error)
+    }
+}
+
+fn source_of<E>(
+    node: &Node<E>,
+    as_error: fn(&E) -> &(dyn Error + 'static),
+) -> Option<&(dyn Error + 'static)> {
+    let cause = node.cause().map(|cause| cause as &(dyn Error + 'static));
+    match node.as_leaf() {
+        Some(error) => as_error(error).source().or(cause),
+        None => cause.or_else(|| node.errors().next().map(as_error)),
+    }
+}
+
+impl<E: Error + 'static> Error for Failure<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        (**self).source()
     }
 }
