@@ -6,32 +6,46 @@
 pub use trionics_errgroup as errgroup;
 #[cfg(feature = "errgroup")]
 #[doc(no_inline)]
-pub use trionics_errgroup::*;
+pub use trionics_errgroup::{
+    AnyError, CancelReason, Cancelled, EmptyGroup, Failure, LibraryFailure, collapse_eg,
+};
 
 #[cfg(feature = "nursery")]
 #[doc(inline)]
 pub use trionics_nursery as nursery;
+#[cfg(feature = "tokio")]
+#[doc(no_inline)]
+pub use trionics_nursery::TokioClock;
+#[cfg(feature = "testing")]
+#[doc(no_inline)]
+pub use trionics_nursery::testing;
 #[cfg(feature = "nursery")]
 #[doc(no_inline)]
-pub use trionics_nursery::*;
+pub use trionics_nursery::{
+    CancelScope, ChildEnded, ChildHandle, Clock, Nursery, NurseryClosed, cancel_requested,
+    checkpoint, in_current_scope, is_cancel_requested, live_frames, now, open_nursery, outside,
+    set_report_hook, shield, sleep, sleep_until, with_clock,
+};
 
 #[cfg(feature = "gather")]
 #[doc(inline)]
 pub use trionics_gather as gather;
 #[cfg(feature = "gather")]
 #[doc(no_inline)]
-pub use trionics_gather::*;
+pub use trionics_gather::{
+    Acm, AsyncContext, BlockEnd, ContextSet, Slot, acm, gather_contexts, with_context,
+};
 
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use trionics_cache as cache;
 #[cfg(feature = "cache")]
 #[doc(no_inline)]
-pub use trionics_cache::*;
+pub use trionics_cache::{CacheValue, ContextCache, maybe_open_context};
 
 #[cfg(feature = "broadcast")]
 #[doc(inline)]
 pub use trionics_broadcast as broadcast;
 #[cfg(feature = "broadcast")]
 #[doc(no_inline)]
-pub use trionics_broadcast::*;
+pub use trionics_broadcast::{BroadcastReceiver, CapacityError, Lagged, broadcast_receiver};

@@ -57,3 +57,21 @@ fn broadcast() {
     let mut receiver = trionics::broadcast_receiver(source, 4).expect("four is a capacity");
     assert_eq!(futures::executor::block_on(receiver.recv()), Some(Ok(1)));
 }
+
+#[cfg(feature = "cache")]
+#[test]
+fn cache() {
+    same::<trionics::cache::ContextCache<u8, u8, u8>, trionics::ContextCache<u8, u8, u8>>();
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn tokio_clock() {
+    same::<trionics::nursery::TokioClock, trionics::TokioClock>();
+}
+
+#[cfg(feature = "testing")]
+#[test]
+fn testing() {
+    assert_eq!(trionics::testing::run(async { 7 }), 7);
+}
