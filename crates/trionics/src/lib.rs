@@ -8,6 +8,7 @@ pub use trionics_errgroup as errgroup;
 #[doc(no_inline)]
 pub use trionics_errgroup::{
     AnyError, CancelReason, Cancelled, EmptyGroup, Failure, LibraryFailure, collapse_eg,
+    get_collapsed_eg, is_multi_cancelled, maybe_raise_from_masking_exc,
 };
 
 #[cfg(feature = "nursery")]
