@@ -5,7 +5,7 @@
 //!
 //! Invariants, besides S1 in `signal`:
 //!
-//! * C1: only the holder of the intake's lock writes `head` (but for [`Channel::end_early`]), and a slot is set before `head` passes it.
+//! * C1: only the holder of the intake's lock writes `head`, and a slot is set before `head` passes it.
 //! * C2: a position in the window has a slot in the table or, if its value was moved to the only subscriber, no reader.
 //! * C3: no code of the user (source apart, under the intake's lock that nobody waits for) runs under a lock: no clone, no drop, no waker.
 
@@ -23,6 +23,7 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
+    broadcast::Broadcast,
     loom::{
         AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, fence, lock, try_lock,
     },
@@ -34,6 +35,9 @@ const ENDED: u64 = 0b01;
 /// A value was taken from the source whose publication waits for subscribers that are about to lose values.
 const HELD: u64 = 0b10;
 const FLAG_BITS: u32 = 2;
+
+/// No subscriber's number.
+const NOBODY: u64 = u64::MAX;
 
 /// The largest number of values in a block.
 const MAX_BLOCK_LEN: usize = 32;
@@ -48,6 +52,8 @@ pub(crate) struct Channel<S: Stream> {
     block_len: usize,
     /// Whether a full window makes the source wait.
     waits_for_slowest: bool,
+    /// Whether values are kept that nobody has still to read.
+    keeps_for_latecomers: bool,
     pub(crate) signal: Arc<Signal>,
     /// Reaches `signal`.
     waker: Waker,
@@ -59,6 +65,8 @@ pub(crate) struct Channel<S: Stream> {
     witness: AtomicU64,
     /// Number of values taken from the source.
     pulls: AtomicU64,
+    /// Who is inside the source's poll.
+    puller: AtomicU64,
     panicked: AtomicBool,
     /// Never waited for, except by the last handle.
     intake: Padded<Mutex<Intake<S>>>,
@@ -97,10 +105,10 @@ pub(crate) struct Table<T> {
 pub(crate) struct Member {
     pub(crate) id: u64,
     /// The next position to read; written by the subscriber only.
-    pub(crate) cursor: AtomicU64,
+    cursor: AtomicU64,
     /// All values lost; written by the subscriber only.
-    pub(crate) lost: AtomicU64,
-    pub(crate) is_closed: AtomicBool,
+    lost: AtomicU64,
+    is_closed: AtomicBool,
     /// The place in `Table::members`; only used under the table's lock.
     index: AtomicUsize,
 }
@@ -158,19 +166,22 @@ pub(crate) enum Start {
 }
 
 impl<S: Stream> Channel<S> {
-    pub(crate) fn new(source: S, window: usize, waits_for_slowest: bool) -> Self {
+    pub(crate) fn new(source: S, settings: Broadcast) -> Self {
+        let window = settings.max_buffer_size;
         let signal = Arc::new(Signal::new());
         Self {
             head: Padded(AtomicU64::new(0)),
             window: window as u64,
             block_len: (window / 2).clamp(1, MAX_BLOCK_LEN),
-            waits_for_slowest,
+            waits_for_slowest: settings.waits_for_slowest,
+            keeps_for_latecomers: settings.keeps_for_latecomers,
             waker: Waker::from(Arc::clone(&signal)),
             signal,
             n_open: AtomicUsize::new(0),
             least_cursor: AtomicU64::new(0),
             witness: AtomicU64::new(0),
             pulls: AtomicU64::new(0),
+            puller: AtomicU64::new(NOBODY),
             panicked: AtomicBool::new(false),
             intake: Padded(Mutex::new(Intake {
                 source: Some(Box::pin(source)),
@@ -329,8 +340,10 @@ impl<S: Stream> Channel<S> {
         self.pulls.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_pulling(&self) -> bool {
-        self.signal.state() == POLLING
+    /// Who is inside the source's poll.
+    pub(crate) fn puller(&self) -> Option<u64> {
+        let puller = self.puller.load(Ordering::Relaxed);
+        (puller != NOBODY).then_some(puller)
     }
 
     pub(crate) fn n_open(&self) -> usize {
@@ -345,7 +358,7 @@ impl<S: Stream> Channel<S> {
     #[inline]
     pub(crate) fn advance(&self, reader: &mut Reader<S::Item>) -> Step {
         loop {
-            if reader.member.is_closed.load(Ordering::Relaxed) {
+            if reader.member.is_closed() {
                 return Step::End;
             }
             let head = self.head.load(Ordering::Acquire);
@@ -521,7 +534,7 @@ impl<S: Stream> Channel<S> {
         let was_held = intake.held.is_some();
         let value = match intake.held.take() {
             Some(value) => value,
-            None => match self.poll_locked(intake) {
+            None => match self.poll_locked(intake, reader.member.id) {
                 Ok(Poll::Ready(Some(value))) => value,
                 Ok(Poll::Ready(None)) => {
                     self.head.store(head | ENDED, Ordering::Release);
@@ -538,7 +551,8 @@ impl<S: Stream> Channel<S> {
         };
 
         // An open subscriber counts itself, so that one is nobody else. Whoever joins now joins behind this value.
-        let is_sole = self.n_open() == 1
+        let is_sole = !self.keeps_for_latecomers
+            && self.n_open() == 1
             && !reader.member.is_closed.load(Ordering::SeqCst)
             && (!intake.keeps_values || self.forget_window(intake, garbage));
         if is_sole {
@@ -613,16 +627,19 @@ impl<S: Stream> Channel<S> {
     fn poll_locked(
         &self,
         intake: &mut Intake<S>,
+        puller: u64,
     ) -> Result<Poll<Option<S::Item>>, Box<dyn Any + Send>> {
         let Some(source) = &mut intake.source else {
             return Ok(Poll::Ready(None));
         };
         self.signal.set_state(POLLING);
+        self.puller.store(puller, Ordering::Relaxed);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             source
                 .as_mut()
                 .poll_next(&mut Context::from_waker(&self.waker))
         }));
+        self.puller.store(NOBODY, Ordering::Relaxed);
         if let Ok(Poll::Pending) = polled {
             return polled;
         }
@@ -794,10 +811,20 @@ impl<T> Reader<T> {
     pub(crate) fn forget_block(&mut self) {
         self.block = None;
     }
+}
+
+impl Member {
+    pub(crate) fn cursor(&self) -> u64 {
+        self.cursor.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
 
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        self.member.is_closed.load(Ordering::Relaxed)
+        self.is_closed.load(Ordering::Relaxed)
     }
 }
 

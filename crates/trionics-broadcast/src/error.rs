@@ -152,10 +152,6 @@ impl<S> CapacityError<S> {
         Self { source, requested }
     }
 
-    pub(crate) fn map<R>(self, unwrap: impl FnOnce(S) -> R) -> CapacityError<R> {
-        CapacityError::new(unwrap(self.source), self.requested)
-    }
-
     /// The size that was asked for.
     pub fn requested(&self) -> usize {
         self.requested

@@ -13,8 +13,11 @@ use std::{
 use futures_core::{FusedStream, Stream};
 
 use crate::{
+    broadcast::Broadcast,
     channel::{Channel, Delivery, Reader, Start, Step},
-    error::{CapacityError, Lagged, MAX_BUFFER_SIZE, TryRecvError},
+    error::{CapacityError, Lagged, TryRecvError},
+    handle::{CloseHandle, Closed, WeakBroadcastReceiver},
+    skip::SkipLagged,
 };
 
 /// Makes `source` receivable by many: the receiver that is returned, and each [`subscribe`](BroadcastReceiver::subscribe)d from it, gets every value.
@@ -47,7 +50,7 @@ pub fn broadcast_receiver<S: Stream>(
     source: S,
     max_buffer_size: usize,
 ) -> Result<BroadcastReceiver<S>, CapacityError<S>> {
-    BroadcastReceiver::open(source, max_buffer_size, false)
+    Broadcast::new(max_buffer_size).share(source)
 }
 
 /// A subscription to a source that is shared by many.
@@ -62,19 +65,12 @@ pub struct BroadcastReceiver<S: Stream> {
 }
 
 impl<S: Stream> BroadcastReceiver<S> {
-    pub(crate) fn open(
-        source: S,
-        max_buffer_size: usize,
-        waits_for_slowest: bool,
-    ) -> Result<Self, CapacityError<S>> {
-        if max_buffer_size == 0 || max_buffer_size > MAX_BUFFER_SIZE {
-            return Err(CapacityError::new(source, max_buffer_size));
-        }
-        let channel = Arc::new(Channel::new(source, max_buffer_size, waits_for_slowest));
+    pub(crate) fn start(source: S, settings: Broadcast) -> Self {
+        let channel = Arc::new(Channel::new(source, settings));
         let reader = channel
             .join(Start::Now, false)
             .expect("a first handle needs no other");
-        Ok(Self::new(channel, reader))
+        Self::new(channel, reader)
     }
 
     pub(crate) fn new(channel: Arc<Channel<S>>, reader: Reader<S::Item>) -> Self {
@@ -106,6 +102,29 @@ impl<S: Stream> BroadcastReceiver<S> {
     /// ```
     pub fn subscribe(&self) -> Self {
         self.join(Start::Now)
+    }
+
+    /// Subscribes from the oldest value kept, at most a window ago; without any, from now.
+    ///
+    /// What a sole subscriber has received was never kept, unless [`Broadcast::keep_for_latecomers`] asks for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::{executor::block_on, stream};
+    /// use trionics_broadcast::broadcast_receiver;
+    ///
+    /// let mut first = broadcast_receiver(stream::iter(0..), 2)?;
+    /// let _second = first.subscribe();
+    /// for _ in 0..5 {
+    ///     block_on(first.recv());
+    /// }
+    /// let mut late = first.subscribe_from_oldest();
+    /// assert_eq!(block_on(late.recv()), Some(Ok(3)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn subscribe_from_oldest(&self) -> Self {
+        self.join(Start::Oldest)
     }
 
     /// Receives the next value, `Some(Err(_))` if values were lost, or `None` once the source has ended (or this subscription was
@@ -253,7 +272,7 @@ impl<S: Stream> BroadcastReceiver<S> {
 
     /// Whether this subscription was closed; its receives then give the end.
     pub fn is_closed(&self) -> bool {
-        self.reader.is_closed()
+        self.reader.member.is_closed()
     }
 
     /// Ends this subscription: its receives give the end from here on, others go on. A second time has no effect.
@@ -261,6 +280,62 @@ impl<S: Stream> BroadcastReceiver<S> {
         self.channel.signal.waiting.cancel(&mut self.reader.ticket);
         self.reader.forget_block();
         self.channel.close(&self.reader.member);
+    }
+
+    /// A handle that closes this subscription from elsewhere.
+    pub fn close_handle(&self) -> CloseHandle<S> {
+        CloseHandle::new(self)
+    }
+
+    /// A handle that keeps neither the broadcast nor a subscription open.
+    pub fn downgrade(&self) -> WeakBroadcastReceiver<S> {
+        WeakBroadcastReceiver::new(&self.channel)
+    }
+
+    /// Waits until the broadcast is over: the source has ended, or nobody is subscribed any more.
+    ///
+    /// It does not ask the source: somebody has to be receiving. What was published can still be received afterwards.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::{executor::block_on, join, stream};
+    /// use trionics_broadcast::broadcast_receiver;
+    ///
+    /// let mut receiver = broadcast_receiver(stream::iter([1]), 16)?;
+    /// let closed = receiver.closed();
+    /// block_on(async {
+    ///     join!(closed, async { while receiver.recv().await.is_some() {} });
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn closed(&self) -> Closed<S> {
+        self.downgrade().closed()
+    }
+
+    /// Whether the source has ended, or has panicked; values may be left to read.
+    pub fn has_ended(&self) -> bool {
+        self.channel.has_ended()
+    }
+
+    /// Whether the source has ended by a panic.
+    pub fn has_panicked(&self) -> bool {
+        self.channel.has_panicked()
+    }
+
+    /// A number that tells this subscription from all others of the same source.
+    pub fn id(&self) -> u64 {
+        self.reader.member.id
+    }
+
+    /// How many values this subscription has been told to have lost so far.
+    pub fn n_lost(&self) -> u64 {
+        self.reader.member.lost()
+    }
+
+    /// Receives without being told of losses: what was lost is skipped, and counted.
+    pub fn skip_lagged(self) -> SkipLagged<S> {
+        SkipLagged::new(self)
     }
 
     /// Gives this handle up and returns the source if it was the last, for instance to say goodbye on it.

@@ -263,10 +263,6 @@ impl WaitSet {
         }
     }
 
-    pub(crate) fn n_parked(&self) -> usize {
-        self.n_parked.load(Ordering::Relaxed)
-    }
-
     /// The owners of all places.
     pub(crate) fn owners(&self) -> Vec<u64> {
         let waiters = lock(&self.waiters);

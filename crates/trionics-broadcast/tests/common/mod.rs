@@ -1,5 +1,5 @@
 //! A source that is fed by hand, and polls that are made by hand and count their wakes.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::{
     cell::Cell,
