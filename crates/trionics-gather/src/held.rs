@@ -6,7 +6,7 @@ use std::{
     panic::Location,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
@@ -28,12 +28,14 @@ pin_project! {
         place: ContextPlace,
         location: &'static Location<'static>,
         settled: bool,
+        // It has returned or panicked.
+        over: bool,
     }
 
     impl<R, V> PinnedDrop for Held<R, V> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if this.run.is_some() && *this.settled && this.parcel.is_sent() {
+            if *this.settled && !*this.over && this.parcel.is_sent() {
                 this.place.report_dropped(this.location);
             }
         }
@@ -55,6 +57,7 @@ pub(crate) fn hold<C: AsyncContext>(
         place,
         location,
         settled: false,
+        over: false,
     };
     (held, parcel)
 }
@@ -75,7 +78,12 @@ where
             .as_mut()
             .as_pin_mut()
             .expect("a context is not polled after its end");
-        let result = ready!(run.poll(cx));
+        // Stays so if the poll panics.
+        *this.over = true;
+        let Poll::Ready(result) = run.poll(cx) else {
+            *this.over = false;
+            return Poll::Pending;
+        };
         this.run.set(None);
         Poll::Ready(match result {
             Ok(()) if !this.parcel.is_sent() => Err(Failure::library(LibraryFailure::NotProvided)),

@@ -9,6 +9,14 @@ use std::{
 
 use crate::settings::Environment;
 
+/// Wakes with no frame current: a waker may poll things of its own.
+pub(crate) fn wake_outside(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        let _outside = crate::current::clear();
+        waker.wake();
+    }
+}
+
 /// Wakers to wake once all locks are released.
 #[derive(Default)]
 pub(crate) struct WakeList {

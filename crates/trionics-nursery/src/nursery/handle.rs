@@ -12,6 +12,8 @@ use std::{
 use pin_project_lite::pin_project;
 use trionics_errgroup::Failure;
 
+use crate::wake::wake_outside;
+
 /// Waits for the value of a child that was started with [`Nursery::spawn`](crate::Nursery::spawn).
 ///
 /// Dropping it lets the child run on; the nursery waits for the child all the same.
@@ -82,9 +84,7 @@ impl<V> Slot<V> {
             *state = SlotState::Ended(result);
             waker
         };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake_outside(waker);
     }
 }
 

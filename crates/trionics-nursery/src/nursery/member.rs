@@ -11,7 +11,7 @@ use std::{
     task::{Wake, Waker},
 };
 
-use crate::{node::Node, report::FrameKind};
+use crate::{node::Node, report::FrameKind, wake::wake_outside};
 
 /// What the wakers of a nursery's members share with the nursery.
 pub(crate) struct Queue {
@@ -89,9 +89,7 @@ impl Queue {
             }
             state.owner.take()
         };
-        if let Some(owner) = owner {
-            owner.wake();
-        }
+        wake_outside(owner);
     }
 
     fn push(&self, member: &Arc<Member>) {
@@ -107,9 +105,7 @@ impl Queue {
                 state.owner.take()
             }
         };
-        if let Some(owner) = owner {
-            owner.wake();
-        }
+        wake_outside(owner);
     }
 
     /// No member is polled any more.
