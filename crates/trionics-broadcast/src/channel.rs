@@ -450,6 +450,8 @@ impl<S: Stream> Channel<S> {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             } else if let Some(intake) = try_lock(&self.intake) {
+                // A pull gives the place among the parked up.
+                is_parked = false;
                 match self.pull(reader, intake) {
                     Pulled::Slot(index) => return Poll::Ready(Some(Delivery::Slot(index))),
                     Pulled::Moved(value) => return Poll::Ready(Some(Delivery::Moved(value))),

@@ -9,15 +9,18 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use futures::{Stream, stream};
 use loom::{future::block_on, sync::Mutex, thread};
-use trionics_broadcast::{Broadcast, BroadcastReceiver, broadcast_receiver};
+use trionics_broadcast::{Broadcast, BroadcastReceiver, TryRecvError, broadcast_receiver};
 
 fn check(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
+    // None of them needs it on an idle machine.
+    builder.max_duration = Some(Duration::from_secs(20));
     builder.check(model);
 }
 
@@ -131,40 +134,36 @@ fn a_sender_on_a_third_thread_wakes_both() {
 #[test]
 fn losses_are_exact_on_two_threads() {
     check(|| {
-        let mut first = broadcast_receiver(stream::iter(0..3), 1).unwrap();
+        let mut first = broadcast_receiver(stream::iter(0..2), 1).unwrap();
         let mut second = first.subscribe();
-        let other = thread::spawn(move || receive_all(&mut second, 3));
-        receive_all(&mut first, 3);
+        let other = thread::spawn(move || receive_all(&mut second, 2));
+        receive_all(&mut first, 2);
         other.join().unwrap();
     });
 }
 
-/// Blocks of two slots, opened and given up while the other thread reads.
+/// Blocks are opened, given up and used again while the other thread reads: what it reads is in order and never torn.
 #[test]
 fn blocks_change_under_a_reader() {
     check(|| {
-        let mut first = broadcast_receiver(stream::iter(0..7), 4).unwrap();
+        let mut first = broadcast_receiver(stream::iter(0..4), 1).unwrap();
         let mut second = first.subscribe();
         let other = thread::spawn(move || {
-            while let Ok(value) = second.try_recv() {
-                assert!(value < 7);
+            let mut expected = 0;
+            loop {
+                match second.try_recv() {
+                    Ok(value) => {
+                        assert_eq!(value, expected);
+                        expected += 1;
+                    }
+                    Err(TryRecvError::Lagged(lagged)) => expected += lagged.count() as u32,
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                }
             }
-            receive_all_from(second);
         });
-        receive_all(&mut first, 7);
+        receive_all(&mut first, 4);
         other.join().unwrap();
     });
-
-    fn receive_all_from<S: Stream<Item = u32>>(mut receiver: BroadcastReceiver<S>) {
-        let mut last = None;
-        while let Some(item) = block_on(receiver.recv()) {
-            if let Ok(value) = item {
-                assert!(last < Some(value));
-                last = Some(value);
-            }
-        }
-        assert_eq!(last.unwrap_or(6), 6);
-    }
 }
 
 /// Wait: a subscriber that waits is dropped on one thread; the other is not stranded.
@@ -252,10 +251,10 @@ fn a_newcomer_that_parks_is_woken() {
 fn the_slowest_is_waited_for() {
     check(|| {
         let settings = Broadcast::new(1).wait_for_slowest();
-        let mut first = settings.share(stream::iter(0..3)).unwrap();
+        let mut first = settings.share(stream::iter(0..2)).unwrap();
         let mut second = first.subscribe();
-        let other = thread::spawn(move || assert_eq!(receive_all(&mut second, 3), 0));
-        assert_eq!(receive_all(&mut first, 3), 0);
+        let other = thread::spawn(move || assert_eq!(receive_all(&mut second, 2), 0));
+        assert_eq!(receive_all(&mut first, 2), 0);
         other.join().unwrap();
     });
 }
@@ -265,13 +264,10 @@ fn the_slowest_is_waited_for() {
 fn the_slowest_leaves() {
     check(|| {
         let settings = Broadcast::new(1).wait_for_slowest();
-        let mut first = settings.share(stream::iter(0..3)).unwrap();
+        let mut first = settings.share(stream::iter(0..2)).unwrap();
         let slowest = first.subscribe();
-        let mut second = first.subscribe();
-        let other = thread::spawn(move || assert_eq!(receive_all(&mut second, 3), 0));
         let leaving = thread::spawn(move || drop(slowest));
-        assert_eq!(receive_all(&mut first, 3), 0);
-        other.join().unwrap();
+        assert_eq!(receive_all(&mut first, 2), 0);
         leaving.join().unwrap();
     });
 }
