@@ -1,10 +1,11 @@
 //! What is measured, one file per group.
 
+mod errgroup;
 mod nursery;
 
 use crate::suite::Group;
 
 /// All groups, in the order of the report.
 pub fn all() -> Vec<Group> {
-    vec![nursery::group()]
+    vec![errgroup::group(), nursery::group()]
 }

@@ -89,7 +89,7 @@ impl<E> Failure<E> {
     /// Takes the cancellations out of an outcome: nothing is left of one that was only cancelled.
     ///
     /// Another name for [`without_cancelled`](Self::without_cancelled), for the place where a cancellation ends.
-    /// On a result, [`ResultExt::absorb_cancelled`](crate::ResultExt::absorb_cancelled) gives `Ok(None)`.
+    /// On a result, [`OutcomeExt::absorb_cancelled`](crate::OutcomeExt::absorb_cancelled) gives `Ok(None)`.
     ///
     /// # Examples
     ///

@@ -10,15 +10,15 @@ use crate::{Failure, Node};
 /// A failure that was being handled when another one arose.
 ///
 /// An error need not be `Clone`, and when a body fails and its exit fails too, both stand in one group.
-/// So a context is either kept inside the node that it explains, or it refers by its [`Mark`] to a node in another
+/// So a context is either kept inside the node that it explains, or it refers by its [`FailureMark`] to a node in another
 /// place, usually the one beside. Moving, splitting, collapsing and mapping keep such a reference; it leads nowhere
 /// once the node that it refers to has been taken out of the tree.
-pub struct Context<'a, E>(&'a Attached<E>);
+pub struct FailureContext<'a, E>(&'a Attached<E>);
 
 /// How a context relates to the node that it explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Relation {
+pub enum ContextRelation {
     /// The context was on its way out when the node arose, so the node may mask it.
     Pending,
     /// The context had been dealt with: it explains the node, and never comes out again.
@@ -43,23 +43,23 @@ pub enum Relation {
 /// # Ok::<(), trionics_errgroup::EmptyGroup>(())
 /// ```
 #[derive(Clone)]
-pub struct Mark(
+pub struct FailureMark(
     /// Only its address counts. It is not zero-sized, so that the address is its own.
     Arc<u8>,
 );
 
-impl<'a, E> Context<'a, E> {
+impl<'a, E> FailureContext<'a, E> {
     /// How the context relates to its node.
     ///
     /// # Examples
     ///
     /// ```
-    /// use trionics_errgroup::{Failure, Relation};
+    /// use trionics_errgroup::{Failure, ContextRelation};
     ///
     /// let failure = Failure::leaf("close failed").with_context(Failure::leaf("read failed"));
-    /// assert_eq!(failure.context().unwrap().relation(), Relation::Pending);
+    /// assert_eq!(failure.context().unwrap().relation(), ContextRelation::Pending);
     /// ```
-    pub fn relation(&self) -> Relation {
+    pub fn relation(&self) -> ContextRelation {
         self.0.relation
     }
 
@@ -90,7 +90,7 @@ impl<'a, E> Context<'a, E> {
     /// let failure = Failure::leaf("close failed").with_context(Failure::leaf("read failed"));
     /// assert!(failure.context().unwrap().mark().is_none());
     /// ```
-    pub fn mark(&self) -> Option<&'a Mark> {
+    pub fn mark(&self) -> Option<&'a FailureMark> {
         match &self.0.target {
             Target::Owned(_) => None,
             Target::Elsewhere(mark) => Some(mark),
@@ -101,7 +101,7 @@ impl<'a, E> Context<'a, E> {
     ///
     /// # Examples
     ///
-    /// See [`Mark`].
+    /// See [`FailureMark`].
     pub fn find_in(&self, tree: &'a Node<E>) -> Option<&'a Node<E>> {
         match &self.0.target {
             Target::Owned(node) => Some(node),
@@ -110,17 +110,17 @@ impl<'a, E> Context<'a, E> {
     }
 }
 
-impl<E> Clone for Context<'_, E> {
+impl<E> Clone for FailureContext<'_, E> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<E> Copy for Context<'_, E> {}
+impl<E> Copy for FailureContext<'_, E> {}
 
-impl<E: fmt::Debug> fmt::Debug for Context<'_, E> {
+impl<E: fmt::Debug> fmt::Debug for FailureContext<'_, E> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = formatter.debug_struct("Context");
+        let mut shown = formatter.debug_struct("FailureContext");
         shown.field("relation", &self.relation());
         match &self.0.target {
             Target::Owned(node) => shown.field("node", node),
@@ -130,7 +130,7 @@ impl<E: fmt::Debug> fmt::Debug for Context<'_, E> {
     }
 }
 
-impl Mark {
+impl FailureMark {
     pub(crate) fn new() -> Self {
         Self(Arc::new(0))
     }
@@ -141,17 +141,17 @@ impl Mark {
     }
 }
 
-impl PartialEq for Mark {
+impl PartialEq for FailureMark {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Mark {}
+impl Eq for FailureMark {}
 
-impl fmt::Debug for Mark {
+impl fmt::Debug for FailureMark {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Mark({:#x})", self.address())
+        write!(formatter, "FailureMark({:#x})", self.address())
     }
 }
 
@@ -173,7 +173,8 @@ impl<E> Failure<E> {
     /// ```
     #[must_use]
     pub fn with_context(mut self, context: Self) -> Self {
-        self.0.attach(Relation::Pending, Target::Owned(*context.0));
+        self.0
+            .attach(ContextRelation::Pending, Target::Owned(*context.0));
         self
     }
 
@@ -182,14 +183,15 @@ impl<E> Failure<E> {
     /// # Examples
     ///
     /// ```
-    /// use trionics_errgroup::{Failure, Relation};
+    /// use trionics_errgroup::{Failure, ContextRelation};
     ///
     /// let failure = Failure::leaf("gave up waiting").with_handled(Failure::leaf("would block"));
-    /// assert_eq!(failure.context().unwrap().relation(), Relation::Handled);
+    /// assert_eq!(failure.context().unwrap().relation(), ContextRelation::Handled);
     /// ```
     #[must_use]
     pub fn with_handled(mut self, handled: Self) -> Self {
-        self.0.attach(Relation::Handled, Target::Owned(*handled.0));
+        self.0
+            .attach(ContextRelation::Handled, Target::Owned(*handled.0));
         self
     }
 
@@ -197,10 +199,11 @@ impl<E> Failure<E> {
     ///
     /// # Examples
     ///
-    /// See [`Mark`].
+    /// See [`FailureMark`].
     #[must_use]
-    pub fn with_context_at(mut self, mark: Mark) -> Self {
-        self.0.attach(Relation::Pending, Target::Elsewhere(mark));
+    pub fn with_context_at(mut self, mark: FailureMark) -> Self {
+        self.0
+            .attach(ContextRelation::Pending, Target::Elsewhere(mark));
         self
     }
 
@@ -208,8 +211,8 @@ impl<E> Failure<E> {
     ///
     /// # Examples
     ///
-    /// See [`Mark`].
-    pub fn mark(&mut self) -> Mark {
+    /// See [`FailureMark`].
+    pub fn mark(&mut self) -> FailureMark {
         self.0.mark()
     }
 }
@@ -225,8 +228,10 @@ impl<E> Node<E> {
     /// let failure = Failure::leaf(3).with_context(Failure::leaf(2)).with_context(Failure::leaf(1));
     /// assert!(failure.contexts().filter_map(|context| context.node()?.as_leaf()).eq(&[2, 1]));
     /// ```
-    pub fn contexts(&self) -> impl ExactSizeIterator<Item = Context<'_, E>> + DoubleEndedIterator {
-        self.attached().iter().map(Context)
+    pub fn contexts(
+        &self,
+    ) -> impl ExactSizeIterator<Item = FailureContext<'_, E>> + DoubleEndedIterator {
+        self.attached().iter().map(FailureContext)
     }
 
     /// What was being handled when the node arose; the nearest, if there are several.
@@ -238,8 +243,8 @@ impl<E> Node<E> {
     ///
     /// assert!(Failure::leaf(1).context().is_none());
     /// ```
-    pub fn context(&self) -> Option<Context<'_, E>> {
-        self.attached().first().map(Context)
+    pub fn context(&self) -> Option<FailureContext<'_, E>> {
+        self.attached().first().map(FailureContext)
     }
 
     /// The node in this tree, contexts included, that bears the mark.
@@ -254,7 +259,7 @@ impl<E> Node<E> {
     /// assert!(failure.find_marked(&mark).is_some());
     /// assert!(Failure::leaf(1).find_marked(&mark).is_none());
     /// ```
-    pub fn find_marked(&self, mark: &Mark) -> Option<&Self> {
+    pub fn find_marked(&self, mark: &FailureMark) -> Option<&Self> {
         let mut pending = alloc::vec![self];
         while let Some(node) = pending.pop() {
             if node.marks().contains(mark) {
@@ -270,21 +275,21 @@ impl<E> Node<E> {
         self.extras().map_or(&[], |extras| &extras.contexts)
     }
 
-    pub(crate) fn attach(&mut self, relation: Relation, target: Target<E>) {
+    pub(crate) fn attach(&mut self, relation: ContextRelation, target: Target<E>) {
         let contexts = &mut self.extras_mut().contexts;
         contexts.push(Attached { relation, target });
     }
 
-    pub(crate) fn marks(&self) -> &[Mark] {
+    pub(crate) fn marks(&self) -> &[FailureMark] {
         self.extras().map_or(&[], |extras| &extras.said.marks)
     }
 
-    pub(crate) fn mark(&mut self) -> Mark {
+    pub(crate) fn mark(&mut self) -> FailureMark {
         let marks = &mut self.extras_mut().said.marks;
         match marks.first() {
             Some(mark) => mark.clone(),
             None => {
-                let mark = Mark::new();
+                let mark = FailureMark::new();
                 marks.push(mark.clone());
                 mark
             }

@@ -73,6 +73,29 @@ impl<E> Failure<E> {
         )
     }
 
+    /// Makes a group out of bare errors, without making a failure out of each first.
+    ///
+    /// # Errors
+    ///
+    /// There is no group of nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// let group = Failure::group_of("two feeds", ["no route", "timed out"])?;
+    /// assert_eq!(group.to_string(), "two feeds (2 sub-errors)");
+    /// # Ok::<(), trionics_errgroup::EmptyGroup>(())
+    /// ```
+    pub fn group_of(
+        message: impl Into<Cow<'static, str>>,
+        errors: impl IntoIterator<Item = E>,
+    ) -> Result<Self, EmptyGroup> {
+        let nodes = errors.into_iter().map(|error| Node(Slot::Leaf(error)));
+        Self::group_of_nodes(message.into(), nodes)
+    }
+
     /// Makes a failure out of the `Cancelled` that one was given.
     pub fn cancelled(cancelled: Cancelled) -> Self {
         Self::from_node(Node::rich(Kind::Cancelled(cancelled)))

@@ -39,6 +39,11 @@ pub enum LibraryFailure {
     NotProvided,
     /// A context ended while its value was still needed.
     ContextEnded,
+    /// Frames were still running when the grace period of a cancelled scope was over.
+    OutOfGrace {
+        /// What was dropped where it stood.
+        names: Vec<Cow<'static, str>>,
+    },
 }
 
 impl fmt::Display for LibraryFailure {
@@ -63,6 +68,14 @@ impl fmt::Display for LibraryFailure {
             }
             Self::NotProvided => formatter
                 .write_str("the context ended without providing a value: call `provide` on every path to success, or return the failure"),
+            Self::OutOfGrace { names } => {
+                formatter.write_str("still running when the grace period was over, and dropped: ")?;
+                for (index, name) in names.iter().enumerate() {
+                    formatter.write_str(if index == 0 { "" } else { ", " })?;
+                    formatter.write_str(name)?;
+                }
+                formatter.write_str("; give the exits more time, or bound what they wait for")
+            }
             Self::ContextEnded => formatter
                 .write_str("the context ended while its value was in use: open it again, or look for its own failure beside this one"),
         }

@@ -7,7 +7,7 @@ use alloc::vec::{self, Vec};
 use core::error::Error;
 use core::{array, mem, slice};
 
-use crate::{AnyError, Cancelled, Failure, LibraryFailure, Mark, Relation};
+use crate::{AnyError, Cancelled, ContextRelation, Failure, FailureMark, LibraryFailure};
 
 /// One failure in a tree, where it stands: a leaf, or a group with more nodes inside.
 ///
@@ -81,14 +81,14 @@ pub(crate) struct Said {
     /// The error that was named as the cause. Shared by the halves of a split.
     pub(crate) cause: Option<Arc<dyn Error + Send + Sync>>,
     /// The addresses under which other nodes refer to this one. More than one only after collapsing.
-    pub(crate) marks: Vec<Mark>,
+    pub(crate) marks: Vec<FailureMark>,
     /// How many groups of one around the node were taken away by a collapse that marks.
     pub(crate) collapsed: usize,
 }
 
 /// A context where it is kept.
 pub(crate) struct Attached<E> {
-    pub(crate) relation: Relation,
+    pub(crate) relation: ContextRelation,
     pub(crate) target: Target<E>,
 }
 
@@ -97,7 +97,7 @@ pub(crate) enum Target<E> {
     /// In the context's node itself.
     Owned(Node<E>),
     /// In another place, usually beside the node in the same group: errors are not copied.
-    Elsewhere(Mark),
+    Elsewhere(FailureMark),
 }
 
 impl<E> Default for Extras<E> {

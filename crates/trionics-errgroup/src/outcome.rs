@@ -15,12 +15,12 @@ use crate::{Collapse, Failure, Unmask};
 /// # Examples
 ///
 /// ```
-/// use trionics_errgroup::{Failure, ResultExt};
+/// use trionics_errgroup::{Failure, OutcomeExt};
 ///
 /// let outcome: Result<u32, Failure<&str>> = Ok(1);
 /// assert_eq!(outcome.collapse_eg().absorb_cancelled().unwrap(), Some(1));
 /// ```
-pub trait ResultExt: Sized {
+pub trait OutcomeExt: Sized {
     /// What the result holds when nothing failed.
     type Value;
     /// The errors in the failure.
@@ -31,7 +31,7 @@ pub trait ResultExt: Sized {
     /// # Examples
     ///
     /// ```
-    /// use trionics_errgroup::{Failure, ResultExt};
+    /// use trionics_errgroup::{Failure, OutcomeExt};
     ///
     /// let outcome = Err::<(), _>(Failure::group("nursery", [Failure::leaf(1)])?);
     /// assert_eq!(outcome.collapse_eg().unwrap_err().as_leaf(), Some(&1));
@@ -46,7 +46,7 @@ pub trait ResultExt: Sized {
     /// # Examples
     ///
     /// ```
-    /// use trionics_errgroup::{Collapse, Failure, ResultExt};
+    /// use trionics_errgroup::{Collapse, Failure, OutcomeExt};
     ///
     /// let outcome = Err::<(), _>(Failure::group("nursery", [Failure::leaf(1)])?);
     /// let collapse = Collapse::new().ignore(|node| node.as_leaf() == Some(&1));
@@ -60,7 +60,7 @@ pub trait ResultExt: Sized {
     /// # Examples
     ///
     /// ```
-    /// use trionics_errgroup::{Failure, ResultExt};
+    /// use trionics_errgroup::{Failure, OutcomeExt};
     ///
     /// let outcome: Result<u32, Failure> = Ok(1);
     /// assert_eq!(outcome.maybe_raise_from_masking_exc().unwrap(), 1);
@@ -74,7 +74,7 @@ pub trait ResultExt: Sized {
     /// # Examples
     ///
     /// ```
-    /// use trionics_errgroup::{Failure, ResultExt, Unmask};
+    /// use trionics_errgroup::{Failure, OutcomeExt, Unmask};
     ///
     /// let outcome: Result<u32, Failure> = Ok(1);
     /// let unmask = Unmask::new().keep_type::<std::fmt::Error>();
@@ -94,7 +94,7 @@ pub trait ResultExt: Sized {
     /// # Examples
     ///
     /// ```
-    /// use trionics_errgroup::{Failure, ResultExt};
+    /// use trionics_errgroup::{Failure, OutcomeExt};
     ///
     /// let outcome: Result<u32, Failure<&str>> = Err(Failure::leaf("no route"));
     /// assert!(outcome.absorb_cancelled().is_err());
@@ -102,7 +102,7 @@ pub trait ResultExt: Sized {
     fn absorb_cancelled(self) -> Result<Option<Self::Value>, Failure<Self::Leaf>>;
 }
 
-impl<T, E> ResultExt for Result<T, Failure<E>> {
+impl<T, E> OutcomeExt for Result<T, Failure<E>> {
     type Value = T;
     type Leaf = E;
 
@@ -129,7 +129,7 @@ impl<T, E> ResultExt for Result<T, Failure<E>> {
 /// # Examples
 ///
 /// ```
-/// use trionics_errgroup::{Failure, FutureExt};
+/// use trionics_errgroup::{Failure, OutcomeFutureExt};
 ///
 /// async fn nursery() -> Result<u32, Failure<&'static str>> {
 ///     Err(Failure::group("nursery", [Failure::leaf("no route")]).unwrap())
@@ -142,7 +142,9 @@ impl<T, E> ResultExt for Result<T, Failure<E>> {
 /// # let Poll::Ready(outcome) = pin!(caller()).poll(&mut Context::from_waker(Waker::noop())) else { panic!() };
 /// # assert!(outcome.unwrap_err().is_leaf());
 /// ```
-pub trait FutureExt: Future<Output = Result<Self::Value, Failure<Self::Leaf>>> + Sized {
+pub trait OutcomeFutureExt:
+    Future<Output = Result<Self::Value, Failure<Self::Leaf>>> + Sized
+{
     /// What the future gives when nothing failed.
     type Value;
     /// The errors in the failure.
@@ -156,7 +158,7 @@ pub trait FutureExt: Future<Output = Result<Self::Value, Failure<Self::Leaf>>> +
     ///
     /// # Examples
     ///
-    /// See [`FutureExt`].
+    /// See [`OutcomeFutureExt`].
     fn collapse_eg(self) -> CollapseEg<Self, Self::Leaf> {
         self.collapse_eg_with(Collapse::new())
     }
@@ -170,7 +172,7 @@ pub trait FutureExt: Future<Output = Result<Self::Value, Failure<Self::Leaf>>> +
     /// # Examples
     ///
     /// ```
-    /// use trionics_errgroup::{Collapse, Failure, FutureExt};
+    /// use trionics_errgroup::{Collapse, Failure, OutcomeFutureExt};
     ///
     /// async fn caller() -> Result<u32, Failure<u8>> {
     ///     async { Err(Failure::leaf(1)) }.collapse_eg_with(Collapse::new().unmarked()).await
@@ -195,7 +197,7 @@ pub trait FutureExt: Future<Output = Result<Self::Value, Failure<Self::Leaf>>> +
     ///
     /// # Examples
     ///
-    /// See [`FutureExt`].
+    /// See [`OutcomeFutureExt`].
     fn maybe_raise_from_masking_exc(self) -> MaybeRaise<Self, Self::Leaf> {
         self.maybe_raise_from_masking_exc_with(Unmask::new())
     }
@@ -209,7 +211,7 @@ pub trait FutureExt: Future<Output = Result<Self::Value, Failure<Self::Leaf>>> +
     /// # Examples
     ///
     /// ```
-    /// use trionics_errgroup::{Failure, FutureExt, Unmask};
+    /// use trionics_errgroup::{Failure, OutcomeFutureExt, Unmask};
     ///
     /// async fn caller() -> Result<u32, Failure> {
     ///     let unmask = Unmask::new().keep_type::<std::fmt::Error>();
@@ -236,7 +238,7 @@ pub trait FutureExt: Future<Output = Result<Self::Value, Failure<Self::Leaf>>> +
     /// # Examples
     ///
     /// ```
-    /// use trionics_errgroup::{Failure, FutureExt};
+    /// use trionics_errgroup::{Failure, OutcomeFutureExt};
     ///
     /// async fn caller() -> Result<Option<u32>, Failure> {
     ///     async { Ok(1) }.absorb_cancelled().await
@@ -248,7 +250,7 @@ pub trait FutureExt: Future<Output = Result<Self::Value, Failure<Self::Leaf>>> +
     }
 }
 
-impl<F, T, E> FutureExt for F
+impl<F, T, E> OutcomeFutureExt for F
 where
     F: Future<Output = Result<T, Failure<E>>>,
 {
@@ -257,7 +259,7 @@ where
 }
 
 pin_project! {
-    /// The future of [`FutureExt::collapse_eg`].
+    /// The future of [`OutcomeFutureExt::collapse_eg`].
     #[derive(Clone, Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct CollapseEg<F, E, I = crate::NothingIgnored> {
@@ -282,7 +284,7 @@ where
 }
 
 pin_project! {
-    /// The future of [`FutureExt::maybe_raise_from_masking_exc`].
+    /// The future of [`OutcomeFutureExt::maybe_raise_from_masking_exc`].
     #[derive(Clone, Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct MaybeRaise<F, E, K = crate::NoPairKept> {
@@ -307,7 +309,7 @@ where
 }
 
 pin_project! {
-    /// The future of [`FutureExt::absorb_cancelled`].
+    /// The future of [`OutcomeFutureExt::absorb_cancelled`].
     #[derive(Clone, Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct AbsorbCancelled<F> {
@@ -326,6 +328,6 @@ where
         self.project()
             .future
             .poll(context)
-            .map(ResultExt::absorb_cancelled)
+            .map(OutcomeExt::absorb_cancelled)
     }
 }

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::{self, Vec};
 
 use crate::node::{Attached, Children, Extras, IntoChildren, Kind, Rich, Slot, Target};
-use crate::{Node, Relation};
+use crate::{ContextRelation, Node};
 
 /// What is done to the nodes on the way, the inner ones first.
 pub(crate) trait Rebuild<E> {
@@ -41,7 +41,7 @@ struct Frame<E, To> {
     is_real: bool,
     real_contexts: Vec<bool>,
     /// How the node relates to the one around it, if it is one of its contexts.
-    role: Option<Relation>,
+    role: Option<ContextRelation>,
     /// Whether the node is inside a context that is not pending.
     is_over: bool,
 }
@@ -53,7 +53,7 @@ pub(crate) fn rebuild<E, R: Rebuild<E>>(root: Node<E>, how: &mut R) -> Node<R::T
     loop {
         let (node, role) = ahead;
         let is_over = enclosing.last().is_some_and(|around| around.is_over)
-            || role.is_some_and(|relation| relation != Relation::Pending);
+            || role.is_some_and(|relation| relation != ContextRelation::Pending);
         let mut done = match node.0 {
             Slot::Leaf(error) => (Done::error(how.error(error)), role, is_over),
             Slot::Rich(rich) => {
@@ -101,7 +101,7 @@ impl<E> Done<E> {
 impl<E, To> Frame<E, To> {
     fn new<R: Rebuild<E, To = To>>(
         rich: Rich<E>,
-        role: Option<Relation>,
+        role: Option<ContextRelation>,
         is_over: bool,
         how: &mut R,
     ) -> Self {
@@ -150,7 +150,7 @@ impl<E, To> Frame<E, To> {
     }
 
     /// The next child or context to be done.
-    fn next(&mut self) -> Option<(Node<E>, Option<Relation>)> {
+    fn next(&mut self) -> Option<(Node<E>, Option<ContextRelation>)> {
         if let Some(child) = self.children_ahead.next() {
             return Some((child, None));
         }
@@ -166,7 +166,7 @@ impl<E, To> Frame<E, To> {
         None
     }
 
-    fn put(&mut self, done: Done<To>, role: Option<Relation>) {
+    fn put(&mut self, done: Done<To>, role: Option<ContextRelation>) {
         match role {
             None => {
                 self.is_real |= done.is_real;
@@ -179,13 +179,13 @@ impl<E, To> Frame<E, To> {
         }
     }
 
-    fn attach(&mut self, relation: Relation, target: Target<To>) {
+    fn attach(&mut self, relation: ContextRelation, target: Target<To>) {
         let extras = self.shell.extras.get_or_insert_default();
         extras.contexts.push(Attached { relation, target });
     }
 
     /// The node, how it relates to the one around it, and whether it is inside a context that is not pending.
-    fn finish(mut self) -> (Done<To>, Option<Relation>, bool) {
+    fn finish(mut self) -> (Done<To>, Option<ContextRelation>, bool) {
         if let Some(message) = self.message {
             self.shell.kind = Kind::Group {
                 message,

@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeSeq, SerializeStruct, Serializer};
 
 use crate::any_error::sources;
 use crate::node::Target;
-use crate::{AnyError, CancelReason, Cancelled, Failure, LibraryFailure, Node, Relation};
+use crate::{AnyError, CancelReason, Cancelled, ContextRelation, Failure, LibraryFailure, Node};
 
 /// A list of nodes, each after the one that it hangs on, whose place in the list is its `parent`.
 ///
@@ -104,9 +104,9 @@ fn list<E>(root: &Node<E>) -> Vec<Entry<'_, E>> {
             pending.extend(node.attached().iter().rev().map(|context| Entry {
                 parent,
                 role: match context.relation {
-                    Relation::Pending => "pending",
-                    Relation::Handled => "handled",
-                    Relation::MaskedBy => "masked_by",
+                    ContextRelation::Pending => "pending",
+                    ContextRelation::Handled => "handled",
+                    ContextRelation::MaskedBy => "masked_by",
                 },
                 item: match &context.target {
                     Target::Owned(node) => Item::Node(node),

@@ -9,7 +9,7 @@ use core::{fmt, iter, mem};
 use crate::any_error::sources;
 use crate::node::{Attached, Target};
 use crate::text::{Face, Line, Page};
-use crate::{AnyError, Mark, Node, Relation};
+use crate::{AnyError, ContextRelation, FailureMark, Node};
 
 /// How deep a tree is drawn if nobody says otherwise.
 const MAX_DEPTH: usize = 24;
@@ -356,9 +356,9 @@ impl<'a, E> Painter<'_, '_, 'a, E> {
                 Branch::Child(node) => (node, ""),
                 Branch::Context(context) => {
                     let label = match context.relation {
-                        Relation::Pending => "while handling: ",
-                        Relation::Handled => "after dealing with: ",
-                        Relation::MaskedBy => "masked by: ",
+                        ContextRelation::Pending => "while handling: ",
+                        ContextRelation::Handled => "after dealing with: ",
+                        ContextRelation::MaskedBy => "masked by: ",
                     };
                     match &context.target {
                         Target::Owned(node) => (node, label),
@@ -470,7 +470,7 @@ impl<'a, E> Painter<'_, '_, 'a, E> {
     fn head(&self, node: &Node<E>, label: &str) -> Line {
         let mut line = Line::new();
         line.push(Face::Label, label);
-        let mut addresses = node.marks().iter().map(Mark::address);
+        let mut addresses = node.marks().iter().map(FailureMark::address);
         if let Some(number) = addresses.find_map(|address| self.numbers.get(&address)) {
             line.push(Face::Label, format_args!("#{number} "));
         }

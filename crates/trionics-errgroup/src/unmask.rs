@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 
 use crate::node::{Attached, Target};
 use crate::rebuild::{Done, Rebuild, rebuild};
-use crate::{AnyError, Failure, Node, Relation};
+use crate::{AnyError, ContextRelation, Failure, Node};
 
 /// Brings out, in its place, every failure that a cancellation masks.
 ///
@@ -128,7 +128,7 @@ impl<E> Default for Unmask<E> {
 impl<E, K> Unmask<E, K> {
     /// Leaves a failure masked if the condition holds for what masks it and for the failure, in this order.
     ///
-    /// From then on the failure counts as [dealt with](Relation::Handled), so that nothing brings it out later.
+    /// From then on the failure counts as [dealt with](ContextRelation::Handled), so that nothing brings it out later.
     ///
     /// # Examples
     ///
@@ -246,7 +246,7 @@ impl<E> Node<E> {
     pub fn masked_by(&self) -> Option<&Self> {
         let mut contexts = self.contexts();
         contexts
-            .find(|context| context.relation() == Relation::MaskedBy)?
+            .find(|context| context.relation() == ContextRelation::MaskedBy)?
             .node()
     }
 }
@@ -257,7 +257,7 @@ fn may_mask<E>(root: &Node<E>) -> bool {
     while let Some(node) = pending.pop() {
         let could_mask = node.is_group() || node.is_cancelled();
         for context in node.contexts() {
-            if context.relation() == Relation::Pending
+            if context.relation() == ContextRelation::Pending
                 && let Some(inner) = context.node()
             {
                 if could_mask {
@@ -289,14 +289,14 @@ impl<E, K: KeepPair<E>> Rebuild<E> for BringOut<'_, K> {
         for (index, is_real) in done.real_contexts.into_iter().enumerate() {
             let context = &masker.attached()[index];
             if is_real
-                && context.relation == Relation::Pending
+                && context.relation == ContextRelation::Pending
                 && let Target::Owned(masked) = &context.target
             {
                 if !self.0.keeps(&masker, masked) {
                     nearest = Some(index);
                     break;
                 }
-                masker.attached_mut()[index].relation = Relation::Handled;
+                masker.attached_mut()[index].relation = ContextRelation::Handled;
             }
         }
         let Some(nearest) = nearest else {
@@ -317,12 +317,12 @@ impl<E, K: KeepPair<E>> Rebuild<E> for BringOut<'_, K> {
         };
         // What was on its way out before the failure that comes out is that failure's context.
         let (pending, other): (Vec<_>, Vec<_>) =
-            further.partition(|context| context.relation == Relation::Pending);
+            further.partition(|context| context.relation == ContextRelation::Pending);
         contexts.extend(other);
         let contexts = node.attached_mut();
         contexts.extend(pending);
         contexts.push(Attached {
-            relation: Relation::MaskedBy,
+            relation: ContextRelation::MaskedBy,
             target: Target::Owned(masker),
         });
         Done {
@@ -398,7 +398,7 @@ impl<'a, E> Looking<'a, E> {
         loop {
             let context = self.node.attached().get(self.n_seen - children.len())?;
             self.n_seen += 1;
-            if context.relation == Relation::Pending
+            if context.relation == ContextRelation::Pending
                 && let Target::Owned(node) = &context.target
             {
                 return Some(Self::new(node, false));
