@@ -1116,6 +1116,34 @@ fn rule_09_without_a_clock_an_exit_in_a_foreign_set_is_kept_beside_a_busy_neighb
 }
 
 #[test]
+fn rule_09_without_a_clock_waiting_for_an_exit_does_not_spin() {
+    for in_a_set in [false, true] {
+        let scope = CancelScope::new();
+        let gate = Gate::new();
+        let mut probe = Probe::new(scope.run(async {
+            let exit = shield(gate.wait());
+            if in_a_set {
+                let mut set: FuturesUnordered<_> = [exit].into_iter().collect();
+                set.next().await;
+            } else {
+                exit.await;
+            }
+            never().await;
+        }));
+        probe.waits();
+        scope.cancel("stop");
+        let mut polls = 0;
+        while probe.is_woken() {
+            polls += 1;
+            assert!(polls < 20, "it wakes itself for ever");
+            assert!(probe.poll().is_pending());
+        }
+        gate.open();
+        assert!(probe.ends().is_err());
+    }
+}
+
+#[test]
 fn rule_09_without_a_clock_an_exit_deep_inside_is_kept() {
     let reports = Reports::new();
     let scope = CancelScope::new();

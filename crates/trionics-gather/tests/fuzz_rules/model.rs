@@ -1,0 +1,1486 @@
+//! The rules, as a model that watches every poll and every drop of a program and says what is allowed.
+//!
+//! The model knows each future of the program as a *probe*, and each of the library's frames by the probe around it and
+//! the probe around its body. From what goes in and comes out of the probes it follows the rules by itself; what the
+//! library does must agree.
+
+use std::{collections::HashMap, fmt, thread, thread::ThreadId, time::Duration};
+
+/// Something that the model knows of a future that the program polls.
+pub(crate) type ProbeId = usize;
+/// A frame of the library.
+pub(crate) type FrameId = usize;
+/// A cancel scope or the scope of a nursery.
+pub(crate) type ScopeId = usize;
+
+/// How long a cancelled frame waits for frames that nobody polls.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The model's knowledge of a condition; grows from `No` to `Yes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Known {
+    No,
+    /// The rules leave it open, or another thread is about to do it.
+    Maybe,
+    Yes,
+}
+
+/// What sort of frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Scope,
+    Shield,
+    Settings,
+    Carried,
+    Nursery,
+    Gather,
+    Body,
+    Child,
+    Context,
+    Block,
+    Provide,
+}
+
+/// A failure as the program sees it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Shape {
+    Tag(usize),
+    Cancelled,
+    Library,
+    Group(Vec<Shape>),
+}
+
+/// What a poll returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Pending,
+    Value,
+    Failed(Shape),
+    /// `Err(Cancelled)`, with its reason.
+    Stopped(String),
+    Panicked(String),
+    /// How a block ended, as `provide` tells it.
+    BlockEnd(Ended),
+}
+
+/// How the body of a frame ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Value,
+    Failed,
+    Cancelled,
+    Panicked,
+}
+
+/// What a probe stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Code of the program.
+    Plain,
+    /// Code of the program that may drop what it polls at any time.
+    Foreign,
+    /// The library's future for a frame.
+    Outside(FrameId),
+    /// What the frame polls.
+    Inside(FrameId),
+    /// A wait for something, to be looked at when everything rests.
+    Wait(Wait),
+}
+
+/// What a leaf waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Gate(usize),
+    Request,
+    Until(Duration),
+    Child(FrameId),
+    Turn,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProbeState {
+    New,
+    Waiting,
+    Polling,
+    Done,
+    Panicked,
+    Dropping,
+    Dropped,
+}
+
+#[derive(Debug)]
+struct Probe {
+    parent: Option<ProbeId>,
+    role: Role,
+    state: ProbeState,
+    /// Nobody polls it any more, and that is the program's doing.
+    held_back: bool,
+    /// The innermost frame around it when it was last polled.
+    around: Option<FrameId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FrameState {
+    New,
+    Live,
+    /// Unwound without having returned.
+    Parked,
+    Ended(Ended),
+    Dropped,
+}
+
+#[derive(Debug)]
+struct Frame {
+    kind: Kind,
+    state: FrameState,
+    parent: Option<FrameId>,
+    /// The frames that called `provide`, for a block.
+    providers: Vec<FrameId>,
+    scope: Option<ScopeId>,
+    /// Cancelled by its own children, by the rules.
+    own: Known,
+    outside: Option<ProbeId>,
+    inside: Option<ProbeId>,
+    last_polled: Duration,
+    /// Since when it waits for live frames inside, being cancelled.
+    waits_since: Option<Duration>,
+    /// How often it was polled while it waited, since a frame inside was.
+    idle_polls: usize,
+    /// It has had to wait for a live frame, being cancelled.
+    has_waited: bool,
+    /// What its body returned in this poll.
+    turn: Option<Seen>,
+    /// It was first polled in this poll.
+    first_turn: bool,
+    /// Its parent had waited when it was first polled.
+    late: Known,
+    /// Its body was dropped for a cancellation.
+    struck: bool,
+    /// It must strike before anything else happens.
+    must_strike: bool,
+    /// How cancelled it was when its body returned.
+    effective_at_turn: Known,
+    /// How cancelled it was around it when its body returned or it was polled.
+    around_at_turn: Known,
+    /// An exit runs in it: no cancellation from outside or its own reaches that code.
+    is_exit: bool,
+    /// The frame is a `provide` that may have been parked unpolled.
+    uncertain: bool,
+    // Of nurseries and gathers.
+    members: Vec<FrameId>,
+    failures: Vec<Shape>,
+    panics: Vec<String>,
+    /// How certain it is that an outer cancellation stopped a child.
+    stopped_from_outside: Known,
+    /// A single failure comes out as it is.
+    is_with: bool,
+    // Of contexts.
+    block: Option<FrameId>,
+    has_provided: bool,
+}
+
+#[derive(Debug)]
+struct Scope {
+    cancelled: Known,
+    /// The first reason, unless two threads raced.
+    reason: Option<String>,
+}
+
+/// A report of the library, as far as the model counts them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Told {
+    DroppedContext,
+    DroppedShield,
+    Dropped(String),
+    NotPolled,
+    FailedUnderCancellation(usize),
+    FailuresBehindPanic(usize),
+    LaterPanic(String),
+}
+
+#[derive(Debug)]
+enum Event {
+    Begin(ProbeId),
+    End(ProbeId, Seen),
+    DropBegin(ProbeId),
+    DropEnd(ProbeId),
+    Note(String),
+    Told(Told),
+}
+
+/// Everything the model knows.
+#[derive(Debug)]
+pub(crate) struct Model {
+    probes: Vec<Probe>,
+    frames: Vec<Frame>,
+    scopes: Vec<Scope>,
+    polling: HashMap<ThreadId, Vec<ProbeId>>,
+    dropping: HashMap<ThreadId, Vec<ProbeId>>,
+    pub(crate) now: Duration,
+    pub(crate) has_clock: bool,
+    log: Vec<Event>,
+    violation: Option<String>,
+    told: Vec<Told>,
+    must_tell: Vec<Told>,
+    /// Reports that the rules allow beside those that they ask for.
+    may_tell: Vec<Told>,
+    pub(crate) n_polls: usize,
+    pub(crate) opened_gates: Vec<bool>,
+    /// What the program has come across, to see that the generator reaches it.
+    pub(crate) seen: Coverage,
+}
+
+/// How often interesting things have happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Coverage {
+    pub(crate) strikes: usize,
+    pub(crate) caught: usize,
+    pub(crate) parked: usize,
+    pub(crate) parked_unpolled: usize,
+    pub(crate) exits: usize,
+    pub(crate) exits_under_cancellation: usize,
+    pub(crate) waits: usize,
+    pub(crate) abandoned: usize,
+    pub(crate) failures: usize,
+    pub(crate) panics: usize,
+    pub(crate) values_that_won: usize,
+    pub(crate) dropped_exits: usize,
+}
+
+impl Model {
+    pub(crate) fn new(n_gates: usize, has_clock: bool) -> Self {
+        Self {
+            probes: Vec::new(),
+            frames: Vec::new(),
+            scopes: Vec::new(),
+            polling: HashMap::new(),
+            dropping: HashMap::new(),
+            now: Duration::ZERO,
+            has_clock,
+            log: Vec::new(),
+            violation: None,
+            told: Vec::new(),
+            must_tell: Vec::new(),
+            may_tell: Vec::new(),
+            n_polls: 0,
+            opened_gates: vec![false; n_gates],
+            seen: Coverage::default(),
+        }
+    }
+
+    // What the program is made of.
+
+    pub(crate) fn new_scope(&mut self) -> ScopeId {
+        self.scopes.push(Scope {
+            cancelled: Known::No,
+            reason: None,
+        });
+        self.scopes.len() - 1
+    }
+
+    pub(crate) fn new_frame(&mut self, kind: Kind, parent: Option<FrameId>) -> FrameId {
+        let id = self.frames.len();
+        self.frames.push(Frame {
+            kind,
+            state: FrameState::New,
+            parent,
+            providers: Vec::new(),
+            scope: None,
+            own: Known::No,
+            outside: None,
+            inside: None,
+            last_polled: Duration::ZERO,
+            waits_since: None,
+            idle_polls: 0,
+            has_waited: false,
+            turn: None,
+            first_turn: false,
+            late: Known::No,
+            struck: false,
+            must_strike: false,
+            effective_at_turn: Known::No,
+            around_at_turn: Known::No,
+            is_exit: false,
+            uncertain: false,
+            members: Vec::new(),
+            failures: Vec::new(),
+            panics: Vec::new(),
+            stopped_from_outside: Known::No,
+            is_with: false,
+            block: None,
+            has_provided: false,
+        });
+        if matches!(kind, Kind::Body | Kind::Child | Kind::Context | Kind::Block)
+            && let Some(parent) = parent
+        {
+            self.frames[parent].members.push(id);
+        }
+        id
+    }
+
+    pub(crate) fn set_scope(&mut self, frame: FrameId, scope: ScopeId) {
+        self.frames[frame].scope = Some(scope);
+    }
+
+    pub(crate) fn set_with(&mut self, gather: FrameId) {
+        self.frames[gather].is_with = true;
+    }
+
+    pub(crate) fn set_block(&mut self, context_or_provide: FrameId, block: FrameId) {
+        self.frames[context_or_provide].block = Some(block);
+    }
+
+    pub(crate) fn new_probe(&mut self, role: Role, parent: Option<ProbeId>) -> ProbeId {
+        let id = self.probes.len();
+        self.probes.push(Probe {
+            parent,
+            role,
+            state: ProbeState::New,
+            held_back: false,
+            around: None,
+        });
+        match role {
+            Role::Outside(frame) => self.frames[frame].outside = Some(id),
+            Role::Inside(frame) => self.frames[frame].inside = Some(id),
+            _ => {}
+        }
+        id
+    }
+
+    pub(crate) fn set_role(&mut self, probe: ProbeId, role: Role) {
+        self.probes[probe].role = role;
+    }
+
+    /// The frame that is current on this thread.
+    pub(crate) fn current(&self) -> Option<FrameId> {
+        let stack = self.polling.get(&thread::current().id())?;
+        stack.iter().rev().find_map(|probe| match self.probes[*probe].role {
+            Role::Inside(frame) => Some(frame),
+            _ => None,
+        })
+    }
+
+    /// The program stops polling this future for good.
+    pub(crate) fn hold_back(&mut self, probe: ProbeId) {
+        self.note(format!("p{probe} is not polled any more"));
+        self.probes[probe].held_back = true;
+    }
+
+    /// Whether a nursery takes no children any more.
+    pub(crate) fn is_closed(&self, nursery: FrameId) -> bool {
+        let frame = &self.frames[nursery];
+        frame.state != FrameState::Live || self.members_have_ended(nursery)
+    }
+
+    /// A nursery has refused a child.
+    pub(crate) fn refused(&mut self, child: FrameId, nursery: FrameId) {
+        self.frames[child].state = FrameState::Dropped;
+        self.frames[nursery].members.retain(|member| *member != child);
+    }
+
+    /// How a nursery's child ended, if it has.
+    pub(crate) fn child_end(&self, child: FrameId) -> Option<Ended> {
+        match self.frames[child].state {
+            FrameState::New | FrameState::Live => None,
+            FrameState::Parked | FrameState::Dropped => Some(Ended::Cancelled),
+            FrameState::Ended(ended) => Some(ended),
+        }
+    }
+
+    // Cancellation.
+
+    pub(crate) fn cancel_begins(&mut self, scope: ScopeId, reason: &str) {
+        self.note(format!("cancel c{scope}"));
+        let scope = &mut self.scopes[scope];
+        if scope.cancelled == Known::No {
+            scope.cancelled = Known::Maybe;
+            scope.reason = Some(reason.to_owned());
+        } else if scope.cancelled == Known::Maybe {
+            scope.reason = None;
+        }
+    }
+
+    pub(crate) fn cancel_ends(&mut self, scope: ScopeId, was_first: bool) {
+        let known = self.scopes[scope].cancelled;
+        if known == Known::Yes && was_first {
+            self.violate(format!("rule 1: c{scope} was cancelled for the first time twice"));
+        }
+        self.scopes[scope].cancelled = Known::Yes;
+    }
+
+    fn cancel_own(&mut self, frame: FrameId, known: Known) {
+        self.frames[frame].own = self.frames[frame].own.max(known);
+        if known == Known::Yes
+            && let Some(scope) = self.frames[frame].scope
+        {
+            let scope = &mut self.scopes[scope];
+            if scope.cancelled != Known::Yes {
+                scope.cancelled = Known::Yes;
+                scope.reason = None;
+            }
+        }
+    }
+
+    fn own(&self, frame: FrameId) -> Known {
+        let frame = &self.frames[frame];
+        let scope = frame
+            .scope
+            .map_or(Known::No, |scope| self.scopes[scope].cancelled);
+        frame.own.max(scope)
+    }
+
+    /// Whether a frame is effectively cancelled: rule 1, with rule 7's shields.
+    fn effective(&self, frame: FrameId) -> Known {
+        if self.frames[frame].is_exit {
+            return Known::No;
+        }
+        self.own(frame).max(self.around(frame))
+    }
+
+    /// Whether a frame is effectively cancelled from around it.
+    fn around(&self, id: FrameId) -> Known {
+        let frame = &self.frames[id];
+        if frame.is_exit || frame.kind == Kind::Shield {
+            return Known::No;
+        }
+        let from = |parent: FrameId| {
+            let is_sibling_of_exit = frame.kind == Kind::Child && self.frames[parent].is_exit;
+            if is_sibling_of_exit {
+                // What the code that follows `provide` started, or what ran beside it.
+                let around = self.around_exit(parent).min(Known::Maybe);
+                return self.own(parent).max(around);
+            }
+            self.effective(parent)
+        };
+        frame
+            .parent
+            .iter()
+            .chain(&frame.providers)
+            .map(|parent| from(*parent))
+            .max()
+            .unwrap_or(Known::No)
+    }
+
+    /// What `around` would say were the frame no exit's shield.
+    fn around_exit(&self, frame: FrameId) -> Known {
+        let mut known = Known::No;
+        let mut next = self.frames[frame].parent;
+        while let Some(frame) = next {
+            known = known.max(self.own(frame));
+            if self.frames[frame].kind == Kind::Shield {
+                break;
+            }
+            next = self.frames[frame].parent;
+        }
+        known
+    }
+
+    /// Whether anything up to the root is cancelled, shields or not.
+    fn requested(&self, frame: Option<FrameId>) -> Known {
+        let Some(frame) = frame else {
+            return Known::No;
+        };
+        let from_parent = self.requested(self.frames[frame].parent);
+        let from_providers = self.frames[frame]
+            .providers
+            .iter()
+            .map(|provider| self.requested(Some(*provider)))
+            .max()
+            .unwrap_or(Known::No);
+        self.own(frame).max(from_parent).max(from_providers)
+    }
+
+    /// The program has asked whether a cancellation is requested.
+    pub(crate) fn asked_requested(&mut self, answer: bool) {
+        let known = self.requested(self.current());
+        let wrong = match known {
+            Known::No => answer,
+            Known::Maybe => false,
+            Known::Yes => !answer,
+        };
+        if wrong {
+            self.violate(format!(
+                "`is_cancel_requested` said {answer}, the model {known:?}"
+            ));
+        }
+    }
+
+    // Liveness.
+
+    fn is_inside(&self, inner: FrameId, outer: FrameId) -> bool {
+        let frame = &self.frames[inner];
+        frame
+            .parent
+            .iter()
+            .chain(&frame.providers)
+            .any(|parent| *parent == outer || self.is_inside(*parent, outer))
+    }
+
+    fn live_inside(&self, frame: FrameId) -> Vec<FrameId> {
+        (0..self.frames.len())
+            .filter(|inner| {
+                self.frames[*inner].state == FrameState::Live && self.is_inside(*inner, frame)
+            })
+            .collect()
+    }
+
+    fn members_have_ended(&self, nursery: FrameId) -> bool {
+        let frame = &self.frames[nursery];
+        !frame.members.is_empty()
+            && frame.members.iter().all(|member| {
+                let member = &self.frames[*member];
+                match member.state {
+                    // A block may never have begun.
+                    FrameState::New => member.kind == Kind::Block,
+                    FrameState::Live => false,
+                    _ => true,
+                }
+            })
+    }
+
+    // Polls.
+
+    pub(crate) fn begin(&mut self, id: ProbeId) {
+        self.n_polls += 1;
+        self.log.push(Event::Begin(id));
+        self.check_overdue_strikes();
+        let current = self.current();
+        self.probes[id].around = current;
+        match self.probes[id].state {
+            ProbeState::New | ProbeState::Waiting => {}
+            state => self.violate(format!("p{id} is polled although it is {state:?}")),
+        }
+        self.probes[id].state = ProbeState::Polling;
+        self.polling
+            .entry(thread::current().id())
+            .or_default()
+            .push(id);
+        match self.probes[id].role {
+            Role::Outside(frame) => self.begin_outside(frame, current),
+            Role::Inside(frame) => self.begin_inside(frame),
+            _ => {}
+        }
+    }
+
+    fn begin_outside(&mut self, id: FrameId, current: Option<FrameId>) {
+        let is_carried = self.frames[id].kind == Kind::Carried;
+        let first = self.frames[id].state == FrameState::New;
+        if !is_carried {
+            self.frames[id].parent = current;
+        }
+        let parent = self.frames[id].parent;
+        let now = self.now;
+        let late = match parent {
+            Some(parent) if self.frames[parent].has_waited => self.effective(parent),
+            _ => Known::No,
+        };
+        let around = self.around(id);
+        let frame = &mut self.frames[id];
+        frame.first_turn = first;
+        frame.turn = None;
+        frame.effective_at_turn = Known::No;
+        frame.around_at_turn = around;
+        frame.last_polled = now;
+        if first {
+            frame.state = FrameState::Live;
+            frame.late = if matches!(frame.kind, Kind::Shield) {
+                Known::No
+            } else {
+                late
+            };
+        }
+        if self.frames[id].kind == Kind::Provide && first {
+            self.begin_provide(id);
+        }
+        self.polled(id);
+    }
+
+    fn begin_provide(&mut self, id: FrameId) {
+        let provider = self.frames[id].parent.expect("in a context");
+        let block = self.frames[id].block.expect("set when made");
+        self.frames[block].providers.push(provider);
+        self.frames[id].uncertain = self.frames[id].late != Known::No;
+        let context = self.context_of(id);
+        self.frames[context].has_provided = true;
+    }
+
+    fn context_of(&self, provide: FrameId) -> FrameId {
+        let block = self.frames[provide].block;
+        let mut next = self.frames[provide].parent;
+        while let Some(frame) = next {
+            if self.frames[frame].kind == Kind::Context && self.frames[frame].block == block {
+                return frame;
+            }
+            next = self.frames[frame].parent;
+        }
+        panic!("`provide` was called outside its context: the program is wrong");
+    }
+
+    fn begin_inside(&mut self, id: FrameId) {
+        let now = self.now;
+        let frame = &mut self.frames[id];
+        frame.last_polled = now;
+        frame.turn = None;
+        if frame.outside.is_none() {
+            if frame.state == FrameState::New {
+                frame.state = FrameState::Live;
+            } else if frame.state != FrameState::Live {
+                let state = frame.state;
+                self.violate(format!("the body of f{id} is polled although f{id} is {state:?}"));
+            }
+            if self.frames[id].kind == Kind::Block {
+                self.block_begins(id);
+            }
+        } else if frame.struck {
+            self.violate(format!("rule 5: f{id} polls its body after it has struck"));
+        } else if frame.late == Known::Yes && frame.first_turn {
+            self.violate(format!(
+                "rule 8: f{id} has started in a cancelled frame that has had to wait"
+            ));
+        }
+        self.polled(id);
+    }
+
+    /// The block begins: every context must have provided, and none may have been let go.
+    fn block_begins(&mut self, id: FrameId) {
+        let gather = self.frames[id].parent.expect("a block has a gather");
+        for member in self.frames[gather].members.clone() {
+            let context = &self.frames[member];
+            if context.kind == Kind::Context && !context.has_provided {
+                self.violate(format!("the block f{id} began before f{member} had provided"));
+            }
+            if context.kind == Kind::Context && context.is_exit {
+                self.violate(format!("the block f{id} began after f{member} had begun its exit"));
+            }
+        }
+    }
+
+    /// A frame was polled: frames around it that wait may wait on.
+    fn polled(&mut self, id: FrameId) {
+        for outer in 0..self.frames.len() {
+            if self.frames[outer].idle_polls > 0 && self.is_inside(id, outer) {
+                self.frames[outer].idle_polls = 0;
+            }
+        }
+    }
+
+    pub(crate) fn end(&mut self, id: ProbeId, seen: Seen) {
+        self.log.push(Event::End(id, seen.clone()));
+        let popped = self
+            .polling
+            .get_mut(&thread::current().id())
+            .and_then(Vec::pop);
+        assert_eq!(popped, Some(id), "polls are nested");
+        self.probes[id].state = match seen {
+            Seen::Pending => ProbeState::Waiting,
+            Seen::Panicked(_) => ProbeState::Panicked,
+            _ => ProbeState::Done,
+        };
+        if let Role::Inside(frame) = self.probes[id].role {
+            self.end_inside(frame, &seen);
+        } else {
+            self.check_overdue_strikes();
+        }
+        if let Role::Outside(frame) = self.probes[id].role {
+            match self.frames[frame].kind {
+                Kind::Nursery | Kind::Gather => self.end_nursery(frame, &seen),
+                Kind::Provide => self.end_provide(frame, &seen),
+                _ => self.end_outside(frame, &seen),
+            }
+        }
+    }
+
+    fn end_inside(&mut self, id: FrameId, seen: &Seen) {
+        let effective = self.effective(id);
+        let around = self.around(id);
+        let frame = &mut self.frames[id];
+        frame.turn = Some(seen.clone());
+        frame.effective_at_turn = effective;
+        frame.around_at_turn = around;
+        if *seen == Seen::Pending {
+            if effective != Known::No {
+                self.cancelled_turn(id, effective);
+            }
+        } else if effective == Known::Yes && matches!(seen, Seen::Value | Seen::Failed(_)) {
+            self.seen.values_that_won += 1;
+        }
+        if self.frames[id].outside.is_none() {
+            self.end_member(id, seen);
+        }
+    }
+
+    /// A cancelled frame's body is pending.
+    fn cancelled_turn(&mut self, id: FrameId, effective: Known) {
+        let live = self.live_inside(id);
+        if live.is_empty() {
+            self.frames[id].must_strike = effective == Known::Yes;
+        } else {
+            if effective == Known::Yes {
+                self.frames[id].has_waited = true;
+            }
+            let now = self.now;
+            let frame = &mut self.frames[id];
+            frame.waits_since.get_or_insert(now);
+            frame.idle_polls += 1;
+            self.seen.waits += 1;
+        }
+    }
+
+    fn check_overdue_strikes(&mut self) {
+        let thread_probes = self.polling.get(&thread::current().id());
+        let top = thread_probes.and_then(|stack| stack.last()).copied();
+        let overdue = (0..self.frames.len()).find(|frame| self.frames[*frame].must_strike);
+        if let Some(frame) = overdue {
+            self.frames[frame].must_strike = false;
+            self.violate(format!(
+                "rule 2: f{frame} is cancelled, its body waits, nothing inside is live, and it does not strike \
+                 (polling {top:?})"
+            ));
+        }
+    }
+
+    /// A child, body, context or block of a nursery or gather has been polled.
+    fn end_member(&mut self, id: FrameId, seen: &Seen) {
+        let nursery = self.frames[id].parent.expect("a member has a nursery");
+        let kind = self.frames[id].kind;
+        let ended = match seen {
+            Seen::Pending => return,
+            Seen::Value => Ended::Value,
+            Seen::Failed(_) => Ended::Failed,
+            Seen::Panicked(_) => Ended::Panicked,
+            other => {
+                self.violate(format!("f{id} ended with {other:?}"));
+                return;
+            }
+        };
+        self.frames[id].state = FrameState::Ended(ended);
+        let provided = self.frames[id].has_provided;
+        match seen {
+            Seen::Failed(shape) => {
+                self.frames[nursery].failures.push(shape.clone());
+                self.seen.failures += 1;
+            }
+            Seen::Panicked(message) => {
+                self.frames[nursery].panics.push(message.clone());
+                self.seen.panics += 1;
+            }
+            Seen::Value if kind == Kind::Context && !provided => {
+                self.frames[nursery].failures.push(Shape::Library);
+            }
+            _ => {}
+        }
+        match kind {
+            Kind::Body | Kind::Child => {
+                if ended != Ended::Value {
+                    self.cancel_own(nursery, Known::Yes);
+                }
+            }
+            Kind::Context if !provided => {
+                // A set-up that fails stops the other set-ups; those that have provided wait for the block.
+                self.cancel_own(nursery, Known::Yes);
+            }
+            Kind::Context => {
+                if ended != Ended::Value {
+                    self.cancel_own(nursery, Known::Maybe);
+                }
+                let block = self.frames[id].block.expect("set when made");
+                if matches!(self.frames[block].state, FrameState::New | FrameState::Live) {
+                    self.cancel_own(block, Known::Yes);
+                    self.cancel_own(nursery, Known::Maybe);
+                }
+            }
+            Kind::Block => {
+                if ended != Ended::Value {
+                    self.cancel_own(nursery, Known::Maybe);
+                }
+            }
+            _ => unreachable!("not a member"),
+        }
+        if kind == Kind::Context {
+            self.seen.exits += 1;
+        }
+    }
+
+    /// Rules 2, 4, 5, 8 and 9, where a scope, a shield or the like returns.
+    fn end_outside(&mut self, id: FrameId, seen: &Seen) {
+        let frame = &self.frames[id];
+        let kind = frame.kind;
+        let (turn, struck, was_parked) = (
+            frame.turn.clone(),
+            frame.struck,
+            frame.state == FrameState::Parked,
+        );
+        if self.frames[id].must_strike {
+            self.check_overdue_strikes();
+        }
+        let poller_around = match kind {
+            Kind::Carried => self
+                .current()
+                .map_or(Known::No, |poller| self.effective(poller)),
+            _ => self.around(id),
+        };
+        match turn {
+            Some(body) if body != Seen::Pending => {
+                if *seen != body {
+                    self.violate(format!(
+                        "rule 4: the body of f{id} gave {body:?}, and f{id} gives {seen:?}"
+                    ));
+                }
+            }
+            _ if struck => {
+                let low = match kind {
+                    Kind::Carried => poller_around,
+                    _ => self.frames[id].around_at_turn,
+                };
+                let may_return = low != Known::Yes && kind != Kind::Settings;
+                let may_park = poller_around != Known::No;
+                match seen {
+                    Seen::Stopped(reason) if may_return => {
+                        self.seen.caught += 1;
+                        self.check_reason(id, reason);
+                    }
+                    Seen::Pending if may_park => self.seen.parked += 1,
+                    _ => self.violate(format!(
+                        "rule 5: f{id} has struck, around it cancelled: {poller_around:?}, and gives {seen:?}"
+                    )),
+                }
+                self.frames[id].state = FrameState::Parked;
+            }
+            None if was_parked => {
+                let expected = match poller_around {
+                    Known::Yes => matches!(seen, Seen::Pending),
+                    Known::Maybe => true,
+                    Known::No => matches!(seen, Seen::Stopped(_) | Seen::Panicked(_)),
+                };
+                if !expected {
+                    self.violate(format!("rule 5: f{id} was parked and gives {seen:?}"));
+                }
+            }
+            None if self.frames[id].first_turn && self.frames[id].late != Known::No => {
+                if *seen != Seen::Pending {
+                    self.violate(format!("rule 8: f{id} starts late and gives {seen:?}"));
+                }
+                self.seen.parked_unpolled += 1;
+                self.frames[id].state = FrameState::Parked;
+            }
+            None => self.violate(format!("rule 8: f{id} was polled and did not poll its body")),
+            Some(_) => {
+                if *seen != Seen::Pending {
+                    self.violate(format!("the body of f{id} waits, and f{id} gives {seen:?}"));
+                }
+            }
+        }
+        self.frame_is_over(id, seen);
+    }
+
+    fn check_reason(&mut self, id: FrameId, reason: &str) {
+        if let Some(scope) = self.frames[id].scope
+            && let Some(expected) = &self.scopes[scope].reason
+            && expected != reason
+        {
+            let message = format!("rule 13: f{id} was cancelled for {expected:?}, it says {reason:?}");
+            self.violate(message);
+        }
+    }
+
+    /// The outermost end of a frame: nothing inside may be live.
+    fn frame_is_over(&mut self, id: FrameId, seen: &Seen) {
+        let ended = match seen {
+            Seen::Pending => return,
+            Seen::Value | Seen::BlockEnd(_) => Ended::Value,
+            Seen::Failed(_) => Ended::Failed,
+            Seen::Stopped(_) => Ended::Cancelled,
+            Seen::Panicked(_) => Ended::Panicked,
+        };
+        self.frames[id].state = FrameState::Ended(ended);
+        let live: Vec<_> = self
+            .live_inside(id)
+            .into_iter()
+            .filter(|inner| !self.is_elsewhere(*inner, id))
+            .collect();
+        if !live.is_empty() && ended != Ended::Panicked {
+            self.violate(format!("rule 3: f{id} returned {seen:?} while {live:?} inside are live"));
+        }
+        // Frames elsewhere that belong to this one belong to the frame around it from now on.
+        let parent = self.frames[id].parent;
+        for frame in &mut self.frames {
+            if frame.kind == Kind::Carried && frame.parent == Some(id) {
+                frame.parent = parent;
+            }
+        }
+    }
+
+    /// Whether the frame, or one between it and `outer`, is polled by another task.
+    fn is_elsewhere(&self, inner: FrameId, outer: FrameId) -> bool {
+        let mut next = Some(inner);
+        while let Some(frame) = next {
+            if frame == outer {
+                return false;
+            }
+            if self.frames[frame].kind == Kind::Carried {
+                return true;
+            }
+            next = self.frames[frame].parent;
+        }
+        false
+    }
+
+    /// What a nursery or a gather may return.
+    fn end_nursery(&mut self, id: FrameId, seen: &Seen) {
+        let (first_turn, late) = (self.frames[id].first_turn, self.frames[id].late);
+        let was_parked = self.frames[id].state == FrameState::Parked;
+        let members = self.frames[id].members.clone();
+        let began = members
+            .iter()
+            .any(|member| self.frames[*member].state != FrameState::New);
+        if first_turn && late != Known::No && !began && *seen == Seen::Pending {
+            self.seen.parked_unpolled += 1;
+            self.frames[id].state = FrameState::Parked;
+            return;
+        }
+        if first_turn && late == Known::Yes {
+            self.violate(format!(
+                "rule 8: f{id} has started in a cancelled frame that has had to wait"
+            ));
+        }
+        if first_turn && !began {
+            self.violate(format!("rule 8: f{id} did not poll what is in it"));
+        }
+        if was_parked {
+            if *seen != Seen::Pending && self.around(id) == Known::Yes {
+                self.violate(format!("rule 5: f{id} was parked and gives {seen:?}"));
+            }
+            return;
+        }
+        if !self.members_have_ended(id) {
+            if *seen != Seen::Pending {
+                self.violate(format!(
+                    "rule 3: f{id} gives {seen:?} and some of {members:?} have not ended"
+                ));
+                self.frames[id].state = FrameState::Ended(Ended::Value);
+            }
+            return;
+        }
+        self.check_nursery_outcome(id, seen);
+        if self.frames[id].kind == Kind::Gather && *seen != Seen::Pending {
+            self.seen.exits_under_cancellation += usize::from(self.around(id) == Known::Yes);
+        }
+        self.frame_is_over(id, seen);
+    }
+
+    fn check_nursery_outcome(&mut self, id: FrameId, seen: &Seen) {
+        let (low, high) = (self.frames[id].around_at_turn, self.around(id));
+        let nursery = &self.frames[id];
+        let is_gather = nursery.kind == Kind::Gather;
+        let panics = nursery.panics.clone();
+        let failures = nursery.failures.clone();
+        let body_value = nursery.members.iter().any(|member| {
+            let member = &self.frames[*member];
+            matches!(member.kind, Kind::Body | Kind::Block)
+                && member.state == FrameState::Ended(Ended::Value)
+        });
+        if let Some((first, later)) = panics.split_first() {
+            for message in later {
+                self.must_tell.push(Told::LaterPanic(message.clone()));
+            }
+            if !failures.is_empty() {
+                self.must_tell
+                    .push(Told::FailuresBehindPanic(failures.len()));
+            }
+            if *seen != Seen::Panicked(first.clone()) {
+                self.violate(format!("rule 12: f{id} must resume {first:?} and gives {seen:?}"));
+            }
+            return;
+        }
+        if !failures.is_empty() {
+            match (low, high) {
+                (Known::Yes, _) => self
+                    .must_tell
+                    .push(Told::FailedUnderCancellation(failures.len())),
+                (_, Known::No) => {}
+                _ => self
+                    .may_tell
+                    .push(Told::FailedUnderCancellation(failures.len())),
+            }
+            let is_single = nursery.is_with && failures.len() == 1;
+            let expected = if is_single {
+                Seen::Failed(failures[0].clone())
+            } else {
+                Seen::Failed(Shape::Group(failures))
+            };
+            if *seen != expected {
+                self.violate(format!("rule 6: f{id} must give {expected:?} and gives {seen:?}"));
+            }
+            return;
+        }
+        let may_park = high != Known::No;
+        let must_park = low == Known::Yes;
+        let expected = if body_value {
+            match nursery.stopped_from_outside {
+                Known::No => *seen == Seen::Value,
+                Known::Maybe => *seen == Seen::Value || *seen == Seen::Pending,
+                Known::Yes => *seen == Seen::Pending,
+            }
+        } else {
+            let without_value = match seen {
+                Seen::Failed(Shape::Group(leaves)) if !is_gather => leaves[..] == [Shape::Cancelled],
+                Seen::Failed(shape) => is_gather && shape.has_no_tags(),
+                _ => false,
+            };
+            (may_park && *seen == Seen::Pending) || (!must_park && without_value)
+        };
+        if !expected {
+            self.violate(format!(
+                "rule 5: f{id} has ended, its body gave a value: {body_value}, around it is cancelled: {high:?}, \
+                 stopped from outside: {:?}, and it gives {seen:?}",
+                self.frames[id].stopped_from_outside
+            ));
+        }
+        if *seen == Seen::Pending {
+            self.frames[id].state = FrameState::Parked;
+            self.seen.parked += 1;
+        }
+    }
+
+    /// `provide` may return when the block has ended or will never begin.
+    fn end_provide(&mut self, id: FrameId, seen: &Seen) {
+        let block = self.frames[id].block.expect("set when made");
+        let gather = self.frames[block].parent.expect("a block has a gather");
+        let state = self.frames[block].state;
+        match (seen, state) {
+            (Seen::Pending, FrameState::New) => {}
+            (Seen::Pending, FrameState::Live) => {}
+            (Seen::Pending, _) => {
+                if !self.frames[id].uncertain {
+                    self.violate(format!(
+                        "the block f{block} has ended, and its `provide` f{id} waits"
+                    ));
+                }
+            }
+            (Seen::BlockEnd(Ended::Cancelled), FrameState::New) => {
+                let provider = self.frames[id].parent.expect("in a context");
+                let may_not_begin = self.effective(block) != Known::No
+                    || self.effective(provider) != Known::No
+                    || self.own(gather) != Known::No;
+                if !may_not_begin {
+                    self.violate(format!(
+                        "`provide` f{id} returned before its block f{block} began, and nothing is cancelled"
+                    ));
+                }
+                self.frames[block].state = FrameState::Parked;
+            }
+            (Seen::BlockEnd(Ended::Cancelled), FrameState::Parked | FrameState::Dropped) => {}
+            (Seen::BlockEnd(told), FrameState::Ended(ended)) if *told == ended => {}
+            _ => self.violate(format!(
+                "rule 7: `provide` f{id} gives {seen:?} and its block f{block} is {state:?}"
+            )),
+        }
+        if *seen == Seen::Pending {
+            return;
+        }
+        self.frames[id].state = FrameState::Ended(Ended::Value);
+        let context = self.context_of(id);
+        let mut next = self.frames[id].parent;
+        while let Some(frame) = next {
+            self.frames[frame].is_exit = true;
+            if frame == context {
+                break;
+            }
+            next = self.frames[frame].parent;
+        }
+    }
+
+    // Drops.
+
+    pub(crate) fn drop_begins(&mut self, id: ProbeId) {
+        let state = self.probes[id].state;
+        if matches!(state, ProbeState::Done | ProbeState::Dropped) {
+            return;
+        }
+        self.log.push(Event::DropBegin(id));
+        self.probes[id].state = ProbeState::Dropping;
+        let is_own_doing = match self.probes[id].parent {
+            None => false,
+            Some(parent) => self.probes[parent].state == ProbeState::Polling,
+        };
+        let is_foreign = self.probes[id]
+            .parent
+            .is_some_and(|parent| self.probes[parent].role == Role::Foreign);
+        let strikes = is_own_doing && !is_foreign && !thread::panicking();
+        match self.probes[id].role {
+            Role::Inside(frame) if strikes && state == ProbeState::Waiting => self.strike(frame),
+            Role::Inside(frame) | Role::Outside(frame) => self.drop_frame(frame, state),
+            _ => {}
+        }
+        self.dropping
+            .entry(thread::current().id())
+            .or_default()
+            .push(id);
+    }
+
+    pub(crate) fn drop_ends(&mut self, id: ProbeId) {
+        if self.probes[id].state != ProbeState::Dropping {
+            return;
+        }
+        self.log.push(Event::DropEnd(id));
+        self.probes[id].state = ProbeState::Dropped;
+        let popped = self
+            .dropping
+            .get_mut(&thread::current().id())
+            .and_then(Vec::pop);
+        assert_eq!(popped, Some(id), "drops are nested");
+    }
+
+    /// A frame drops its body by itself: rules 2, 3, 7 and 9.
+    fn strike(&mut self, id: FrameId) {
+        let effective = self.effective(id);
+        if effective == Known::No {
+            self.violate(format!(
+                "f{id} drops its body, and it is not effectively cancelled (rules 1, 5, 7)"
+            ));
+        }
+        let live = self.live_inside(id);
+        let certain = live.iter().any(|inner| !self.frames[*inner].uncertain);
+        if certain {
+            self.check_patience(id, &live);
+        }
+        for inner in live {
+            if certain {
+                self.seen.abandoned += 1;
+                self.may_tell.push(Told::NotPolled);
+            }
+            self.frames[inner].state = FrameState::Dropped;
+        }
+        self.seen.strikes += 1;
+        let from_outside = self.around(id);
+        let own = match self.frames[id].parent {
+            Some(parent) if self.frames[id].outside.is_none() => self.own(parent),
+            _ => self.own(id),
+        };
+        let frame = &mut self.frames[id];
+        frame.must_strike = false;
+        frame.struck = true;
+        if frame.outside.is_some() {
+            return;
+        }
+        frame.state = FrameState::Parked;
+        let is_child = frame.kind == Kind::Child;
+        let nursery = frame.parent.expect("a member has a nursery");
+        let _ = from_outside;
+        if is_child {
+            let outside = self.around(nursery);
+            let known = if own == Known::No { outside } else { outside.min(Known::Maybe) };
+            let frame = &mut self.frames[nursery];
+            frame.stopped_from_outside = frame.stopped_from_outside.max(known);
+        }
+    }
+
+    /// Rule 9: a frame may strike over live ones that nobody has polled for a whole patience.
+    fn check_patience(&mut self, id: FrameId, live: &[FrameId]) {
+        let last_polled = live
+            .iter()
+            .map(|inner| self.frames[*inner].last_polled)
+            .max()
+            .unwrap_or_default();
+        let waits_since = self.frames[id].waits_since.unwrap_or(self.now);
+        let waited = self.now.saturating_sub(last_polled.max(waits_since));
+        let is_patient = if self.has_clock {
+            waited >= PATIENCE
+        } else {
+            self.frames[id].idle_polls >= 2
+        };
+        if !is_patient {
+            let kinds: Vec<_> = live
+                .iter()
+                .map(|inner| (*inner, self.frames[*inner].kind))
+                .collect();
+            let idle_polls = self.frames[id].idle_polls;
+            self.violate(format!(
+                "rule 3: f{id} strikes although {kinds:?} inside are live; nothing was polled for {waited:?}, \
+                 {idle_polls} polls"
+            ));
+        }
+    }
+
+    /// A frame is dropped with what is around it: rule 11.
+    fn drop_frame(&mut self, id: FrameId, probe: ProbeState) {
+        let frame = &mut self.frames[id];
+        frame.must_strike = false;
+        if frame.state != FrameState::Live {
+            if frame.state == FrameState::New {
+                frame.state = FrameState::Dropped;
+            }
+            return;
+        }
+        if probe == ProbeState::Panicked && frame.outside.is_some() {
+            return;
+        }
+        frame.state = FrameState::Dropped;
+        match frame.kind {
+            Kind::Context if frame.has_provided => {
+                self.must_tell.push(Told::DroppedContext);
+                self.seen.dropped_exits += 1;
+            }
+            Kind::Shield => self.must_tell.push(Told::DroppedShield),
+            Kind::Provide => {
+                let block = frame.block.expect("set when made");
+                if matches!(self.frames[block].state, FrameState::New | FrameState::Live) {
+                    self.cancel_own(block, Known::Yes);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn told(&mut self, told: Told) {
+        self.log.push(Event::Told(told.clone()));
+        self.told.push(told);
+    }
+
+    // Rest.
+
+    /// Nothing is woken: whatever could go on must have gone on.
+    pub(crate) fn check_rest(&mut self) {
+        self.check_overdue_strikes();
+        for id in 0..self.frames.len() {
+            self.check_frame_at_rest(id);
+        }
+        for id in 0..self.probes.len() {
+            self.check_wait_at_rest(id);
+        }
+    }
+
+    fn is_held_back(&self, probe: Option<ProbeId>) -> bool {
+        let mut next = probe;
+        while let Some(probe) = next {
+            if self.probes[probe].held_back {
+                return true;
+            }
+            next = self.probes[probe].parent;
+        }
+        false
+    }
+
+    fn frame_is_held_back(&self, frame: FrameId) -> bool {
+        self.is_held_back(self.frames[frame].outside.or(self.frames[frame].inside))
+    }
+
+    fn check_frame_at_rest(&mut self, id: FrameId) {
+        let frame = &self.frames[id];
+        let (kind, state, late) = (frame.kind, frame.state, frame.late);
+        if self.frame_is_held_back(id) {
+            return;
+        }
+        if state == FrameState::New && kind == Kind::Child {
+            let nursery = frame.parent.expect("a member has a nursery");
+            if self.frames[nursery].state == FrameState::Live && !self.frame_is_held_back(nursery) {
+                self.violate(format!("the child f{id} is not polled"));
+            }
+            return;
+        }
+        if state != FrameState::Live {
+            return;
+        }
+        match kind {
+            Kind::Nursery | Kind::Gather => {
+                if self.members_have_ended(id) && late == Known::No {
+                    self.violate(format!("everything in f{id} has ended, and it does not return"));
+                }
+            }
+            Kind::Provide => {
+                let block = frame.block.expect("set when made");
+                let block_has_ended =
+                    !matches!(self.frames[block].state, FrameState::New | FrameState::Live);
+                if block_has_ended && late == Known::No {
+                    self.violate(format!("the block f{block} has ended, and `provide` f{id} rests"));
+                }
+            }
+            _ => {
+                if self.effective(id) != Known::Yes {
+                    return;
+                }
+                let live = self.live_inside(id);
+                if live.is_empty() {
+                    self.violate(format!(
+                        "rule 1: f{id} is cancelled, nothing inside is live, and it rests"
+                    ));
+                } else if self.has_clock
+                    && live.iter().all(|inner| self.frame_is_held_back(*inner))
+                {
+                    let last = live
+                        .iter()
+                        .map(|inner| self.frames[*inner].last_polled)
+                        .max()
+                        .unwrap_or_default();
+                    let since = last.max(self.frames[id].waits_since.unwrap_or(self.now));
+                    if self.now.saturating_sub(since) > PATIENCE * 3 {
+                        self.violate(format!(
+                            "rule 9: f{id} waits for {live:?}, which nobody polls, for more than three patiences"
+                        ));
+                    }
+                }
+            }
+        }
+        if kind == Kind::Gather {
+            self.check_block_at_rest(id);
+        }
+    }
+
+    fn check_block_at_rest(&mut self, gather: FrameId) {
+        let members = &self.frames[gather].members;
+        let all_provide = members.iter().all(|member| {
+            let member = &self.frames[*member];
+            match member.kind {
+                Kind::Context => {
+                    member.state == FrameState::Live && member.has_provided && !member.is_exit
+                }
+                _ => member.state == FrameState::New,
+            }
+        });
+        let block = members
+            .iter()
+            .copied()
+            .find(|member| self.frames[*member].kind == Kind::Block);
+        let uncertain = self
+            .frames
+            .iter()
+            .any(|frame| frame.kind == Kind::Provide && frame.block == block && frame.uncertain);
+        let held_back = members.iter().any(|member| self.frame_is_held_back(*member));
+        if all_provide && !uncertain && !held_back && !members.is_empty() {
+            self.violate(format!("all contexts of f{gather} have provided, and the block does not begin"));
+        }
+    }
+
+    fn check_wait_at_rest(&mut self, id: ProbeId) {
+        let probe = &self.probes[id];
+        let Role::Wait(wait) = probe.role else {
+            return;
+        };
+        if probe.state != ProbeState::Waiting || self.is_held_back(Some(id)) {
+            return;
+        }
+        let is_over = match wait {
+            Wait::Gate(gate) => self.opened_gates[gate],
+            Wait::Request => self.requested(probe.around) == Known::Yes,
+            Wait::Until(time) => time <= self.now,
+            Wait::Child(child) => self.child_end(child).is_some(),
+            Wait::Turn => true,
+        };
+        if is_over {
+            self.violate(format!("p{id} waits for {wait:?}, which has come, and is not polled"));
+        }
+    }
+
+    /// Everything is over: what had to be reported was, and nothing else.
+    pub(crate) fn check_end(&mut self) {
+        for id in 0..self.frames.len() {
+            if self.frames[id].state == FrameState::Live {
+                let kind = self.frames[id].kind;
+                self.violate(format!("at the end f{id}, {kind:?}, is live"));
+            }
+        }
+        let mut told = self.told.clone();
+        let mut missing = Vec::new();
+        for must in &self.must_tell {
+            match told.iter().position(|told| told == must) {
+                Some(place) => {
+                    told.swap_remove(place);
+                }
+                None => missing.push(must.clone()),
+            }
+        }
+        for may in &self.may_tell {
+            if let Some(place) = told.iter().position(|told| told == may) {
+                told.swap_remove(place);
+            }
+        }
+        if !missing.is_empty() {
+            self.violate(format!("not reported: {missing:?}"));
+        }
+        if !told.is_empty() {
+            self.violate(format!("reported without a reason: {told:?}"));
+        }
+    }
+
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        self.log.push(Event::Note(note.into()));
+    }
+
+    pub(crate) fn violate(&mut self, message: impl Into<String>) {
+        let message = message.into();
+        self.log.push(Event::Note(format!("!!! {message}")));
+        self.violation.get_or_insert(message);
+    }
+
+    pub(crate) fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
+    fn describe(&self, probe: ProbeId) -> String {
+        match self.probes[probe].role {
+            Role::Outside(frame) => {
+                format!("p{probe} outside f{frame} {:?}", self.frames[frame].kind)
+            }
+            Role::Inside(frame) => format!("p{probe} inside f{frame} {:?}", self.frames[frame].kind),
+            Role::Wait(wait) => format!("p{probe} {wait:?}"),
+            _ => format!("p{probe}"),
+        }
+    }
+
+    /// The frames, with their parents.
+    fn write_frames(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (id, frame) in self.frames.iter().enumerate() {
+            writeln!(
+                f,
+                "f{id}: {:?} {:?} in {:?} {:?}, scope {:?}, effective {:?}",
+                frame.kind,
+                frame.state,
+                frame.parent,
+                frame.providers,
+                frame.scope,
+                self.effective(id)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Shape {
+    /// Whether no failure of the program's own is in it.
+    fn has_no_tags(&self) -> bool {
+        match self {
+            Self::Tag(_) => false,
+            Self::Cancelled | Self::Library => true,
+            Self::Group(shapes) => shapes.iter().all(Self::has_no_tags),
+        }
+    }
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut depth = 0_usize;
+        for event in &self.log {
+            match event {
+                Event::Begin(probe) => {
+                    writeln!(f, "{:depth$}{} {{", "", self.describe(*probe))?;
+                    depth += 1;
+                }
+                Event::End(probe, seen) => {
+                    depth = depth.saturating_sub(1);
+                    writeln!(f, "{:depth$}}} p{probe}: {seen:?}", "")?;
+                }
+                Event::DropBegin(probe) => {
+                    writeln!(f, "{:depth$}drop {} {{", "", self.describe(*probe))?;
+                    depth += 1;
+                }
+                Event::DropEnd(probe) => {
+                    depth = depth.saturating_sub(1);
+                    writeln!(f, "{:depth$}}} dropped p{probe}", "")?;
+                }
+                Event::Note(note) => writeln!(f, "{:depth$}{note}", "")?,
+                Event::Told(told) => writeln!(f, "{:depth$}report: {told:?}", "")?,
+            }
+        }
+        self.write_frames(f)
+    }
+}
