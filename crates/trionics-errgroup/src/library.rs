@@ -68,6 +68,8 @@ impl fmt::Display for LibraryFailure {
             }
             Self::NotProvided => formatter
                 .write_str("the context ended without providing a value: call `provide` on every path to success, or return the failure"),
+            Self::ContextEnded => formatter
+                .write_str("the context ended while its value was in use: open it again, or look for its own failure beside this one"),
             Self::OutOfGrace { names } => {
                 formatter.write_str("still running when the grace period was over, and dropped: ")?;
                 for (index, name) in names.iter().enumerate() {
@@ -76,8 +78,6 @@ impl fmt::Display for LibraryFailure {
                 }
                 formatter.write_str("; give the exits more time, or bound what they wait for")
             }
-            Self::ContextEnded => formatter
-                .write_str("the context ended while its value was in use: open it again, or look for its own failure beside this one"),
         }
     }
 }

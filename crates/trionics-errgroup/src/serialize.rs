@@ -201,5 +201,6 @@ fn library_name(failure: &LibraryFailure) -> &'static str {
         LibraryFailure::Cycle { .. } => "cycle",
         LibraryFailure::NotProvided => "not_provided",
         LibraryFailure::ContextEnded => "context_ended",
+        LibraryFailure::OutOfGrace { .. } => "out_of_grace",
     }
 }

@@ -48,7 +48,7 @@ impl Line {
     }
 
     pub(crate) fn push(&mut self, face: Face, text: impl fmt::Display) {
-        // An error whose `Display` fails must not keep the others from being printed.
+        // A `Display` that fails must not keep the rest from being printed.
         let _ = write!(Harmless(&mut self.text), "{text}");
         self.pieces.push((self.text.len(), face));
     }

@@ -4,7 +4,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::error::Error;
-use core::{fmt, iter, mem};
+use core::fmt::{self, Write as _};
+use core::{iter, mem};
 
 use crate::any_error::sources;
 use crate::node::{Attached, Target};
@@ -474,14 +475,19 @@ impl<'a, E> Painter<'_, '_, 'a, E> {
         if let Some(number) = addresses.find_map(|address| self.numbers.get(&address)) {
             line.push(Face::Label, format_args!("#{number} "));
         }
+        let mut later_lines = String::new();
         if let Some(error) = node.as_leaf() {
-            line.push(Face::Error, Shown(error, self.tree.show));
+            let mut text = String::new();
+            // An error whose `Display` fails must not keep the others from being printed.
+            let _ = write!(text, "{}", Shown(error, self.tree.show));
+            if let Some(end) = text.find('\n') {
+                later_lines = text.split_off(end);
+            }
+            line.push(Face::Error, text);
         } else if let Some(cancelled) = node.as_cancelled() {
             line.push(Face::Cancelled, cancelled);
-            line.push(
-                Face::Faint,
-                format_args!(" (asked for at {})", cancelled.location()),
-            );
+            let location = cancelled.location();
+            line.push(Face::Faint, format_args!(" (asked for at {location})"));
         } else if let Some(failure) = node.as_library() {
             line.push(Face::Error, failure);
         } else if let Some(message) = node.message() {
@@ -491,6 +497,7 @@ impl<'a, E> Painter<'_, '_, 'a, E> {
         if let Some(origin) = node.origin() {
             line.push(Face::Faint, format_args!(" [{origin}]"));
         }
+        line.push(Face::Error, later_lines);
         line
     }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{error::Error, fmt, io, mem, num::ParseIntError};
+use std::{error::Error, fmt, io, num::ParseIntError};
 
 use common::{Chained, Unique, cancelled, chain, group, leaf, names, stopped};
 use trionics_errgroup::{AnyError, CancelReason, EmptyGroup, Failure, LibraryFailure, Node};
@@ -356,7 +356,7 @@ fn a_cancelled_says_why_and_where() {
     let failure: Failure<u8> = Failure::cancelled(given.clone());
     assert_eq!(failure.as_cancelled(), Some(&given));
     assert_eq!(failure.to_string(), given.to_string());
-    assert_eq!(mem::size_of_val(&given), size_of::<usize>());
+    assert_eq!(size_of_val(&given), size_of::<usize>());
 }
 
 /// The library's own failures say what to do.
@@ -384,6 +384,12 @@ fn library_failures_say_what_to_do() {
         ),
         (LibraryFailure::NotProvided, "call `provide`"),
         (LibraryFailure::ContextEnded, "open it again"),
+        (
+            LibraryFailure::OutOfGrace {
+                names: vec!["feed".into(), "log".into()],
+            },
+            "dropped: feed, log; give the exits more time",
+        ),
     ];
     for (failure, advice) in all {
         assert!(failure.to_string().contains(advice), "{failure}");

@@ -66,7 +66,10 @@ pub(crate) fn stopped<E>() -> Failure<E> {
     Failure::cancelled(Cancelled::__new(CancelReason::Deadline, Location::caller()))
 }
 
-pub(crate) fn group<E, const N: usize>(message: &'static str, failures: [Failure<E>; N]) -> Failure<E> {
+pub(crate) fn group<E, const N: usize>(
+    message: &'static str,
+    failures: [Failure<E>; N],
+) -> Failure<E> {
     Failure::group(message, failures).expect("the tests build no empty group")
 }
 
