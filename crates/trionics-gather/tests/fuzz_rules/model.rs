@@ -94,7 +94,10 @@ pub(crate) enum Wait {
     Request,
     Until(Duration),
     Child(FrameId),
+    /// Nothing: it wakes itself.
     Turn,
+    /// For ever.
+    Never,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +145,8 @@ struct Frame {
     outside: Option<ProbeId>,
     inside: Option<ProbeId>,
     last_polled: Duration,
+    /// Its body has been polled.
+    has_begun: bool,
     /// Since when it waits for live frames inside, being cancelled.
     waits_since: Option<Duration>,
     /// How often it was polled while it waited, since a frame inside was.
@@ -290,6 +295,7 @@ impl Model {
             outside: None,
             inside: None,
             last_polled: Duration::ZERO,
+            has_begun: false,
             waits_since: None,
             idle_polls: 0,
             has_waited: false,
@@ -354,10 +360,13 @@ impl Model {
     /// The frame that is current on this thread.
     pub(crate) fn current(&self) -> Option<FrameId> {
         let stack = self.polling.get(&thread::current().id())?;
-        stack.iter().rev().find_map(|probe| match self.probes[*probe].role {
-            Role::Inside(frame) => Some(frame),
-            _ => None,
-        })
+        stack
+            .iter()
+            .rev()
+            .find_map(|probe| match self.probes[*probe].role {
+                Role::Inside(frame) => Some(frame),
+                _ => None,
+            })
     }
 
     /// The program stops polling this future for good.
@@ -375,7 +384,9 @@ impl Model {
     /// A nursery has refused a child.
     pub(crate) fn refused(&mut self, child: FrameId, nursery: FrameId) {
         self.frames[child].state = FrameState::Dropped;
-        self.frames[nursery].members.retain(|member| *member != child);
+        self.frames[nursery]
+            .members
+            .retain(|member| *member != child);
     }
 
     /// How a nursery's child ended, if it has.
@@ -403,7 +414,9 @@ impl Model {
     pub(crate) fn cancel_ends(&mut self, scope: ScopeId, was_first: bool) {
         let known = self.scopes[scope].cancelled;
         if known == Known::Yes && was_first {
-            self.violate(format!("rule 1: c{scope} was cancelled for the first time twice"));
+            self.violate(format!(
+                "rule 1: c{scope} was cancelled for the first time twice"
+            ));
         }
         self.scopes[scope].cancelled = Known::Yes;
     }
@@ -620,13 +633,16 @@ impl Model {
         let now = self.now;
         let frame = &mut self.frames[id];
         frame.last_polled = now;
+        frame.has_begun = true;
         frame.turn = None;
         if frame.outside.is_none() {
             if frame.state == FrameState::New {
                 frame.state = FrameState::Live;
             } else if frame.state != FrameState::Live {
                 let state = frame.state;
-                self.violate(format!("the body of f{id} is polled although f{id} is {state:?}"));
+                self.violate(format!(
+                    "the body of f{id} is polled although f{id} is {state:?}"
+                ));
             }
             if self.frames[id].kind == Kind::Block {
                 self.block_begins(id);
@@ -646,11 +662,19 @@ impl Model {
         let gather = self.frames[id].parent.expect("a block has a gather");
         for member in self.frames[gather].members.clone() {
             let context = &self.frames[member];
-            if context.kind == Kind::Context && !context.has_provided {
-                self.violate(format!("the block f{id} began before f{member} had provided"));
+            if context.kind != Kind::Context {
+                continue;
             }
-            if context.kind == Kind::Context && context.is_exit {
-                self.violate(format!("the block f{id} began after f{member} had begun its exit"));
+            let (has_provided, is_exit) = (context.has_provided, context.is_exit);
+            if !has_provided {
+                self.violate(format!(
+                    "the block f{id} began before f{member} had provided"
+                ));
+            }
+            if is_exit {
+                self.violate(format!(
+                    "the block f{id} began after f{member} had begun its exit"
+                ));
             }
         }
     }
@@ -830,7 +854,7 @@ impl Model {
             _ if struck => {
                 let low = match kind {
                     Kind::Carried => poller_around,
-                    _ => self.frames[id].around_at_turn,
+                    _ => self.frames[id].around_at_turn.min(poller_around),
                 };
                 let may_return = low != Known::Yes && kind != Kind::Settings;
                 let may_park = poller_around != Known::No;
@@ -863,7 +887,9 @@ impl Model {
                 self.seen.parked_unpolled += 1;
                 self.frames[id].state = FrameState::Parked;
             }
-            None => self.violate(format!("rule 8: f{id} was polled and did not poll its body")),
+            None => self.violate(format!(
+                "rule 8: f{id} was polled and did not poll its body"
+            )),
             Some(_) => {
                 if *seen != Seen::Pending {
                     self.violate(format!("the body of f{id} waits, and f{id} gives {seen:?}"));
@@ -878,7 +904,8 @@ impl Model {
             && let Some(expected) = &self.scopes[scope].reason
             && expected != reason
         {
-            let message = format!("rule 13: f{id} was cancelled for {expected:?}, it says {reason:?}");
+            let message =
+                format!("rule 13: f{id} was cancelled for {expected:?}, it says {reason:?}");
             self.violate(message);
         }
     }
@@ -899,14 +926,9 @@ impl Model {
             .filter(|inner| !self.is_elsewhere(*inner, id))
             .collect();
         if !live.is_empty() && ended != Ended::Panicked {
-            self.violate(format!("rule 3: f{id} returned {seen:?} while {live:?} inside are live"));
-        }
-        // Frames elsewhere that belong to this one belong to the frame around it from now on.
-        let parent = self.frames[id].parent;
-        for frame in &mut self.frames {
-            if frame.kind == Kind::Carried && frame.parent == Some(id) {
-                frame.parent = parent;
-            }
+            self.violate(format!(
+                "rule 3: f{id} returned {seen:?} while {live:?} inside are live"
+            ));
         }
     }
 
@@ -930,9 +952,7 @@ impl Model {
         let (first_turn, late) = (self.frames[id].first_turn, self.frames[id].late);
         let was_parked = self.frames[id].state == FrameState::Parked;
         let members = self.frames[id].members.clone();
-        let began = members
-            .iter()
-            .any(|member| self.frames[*member].state != FrameState::New);
+        let began = members.iter().any(|member| self.frames[*member].has_begun);
         if first_turn && late != Known::No && !began && *seen == Seen::Pending {
             self.seen.parked_unpolled += 1;
             self.frames[id].state = FrameState::Parked;
@@ -969,7 +989,8 @@ impl Model {
     }
 
     fn check_nursery_outcome(&mut self, id: FrameId, seen: &Seen) {
-        let (low, high) = (self.frames[id].around_at_turn, self.around(id));
+        let high = self.around(id);
+        let low = self.frames[id].around_at_turn.min(high);
         let nursery = &self.frames[id];
         let is_gather = nursery.kind == Kind::Gather;
         let panics = nursery.panics.clone();
@@ -988,7 +1009,9 @@ impl Model {
                     .push(Told::FailuresBehindPanic(failures.len()));
             }
             if *seen != Seen::Panicked(first.clone()) {
-                self.violate(format!("rule 12: f{id} must resume {first:?} and gives {seen:?}"));
+                self.violate(format!(
+                    "rule 12: f{id} must resume {first:?} and gives {seen:?}"
+                ));
             }
             return;
         }
@@ -1009,21 +1032,31 @@ impl Model {
                 Seen::Failed(Shape::Group(failures))
             };
             if *seen != expected {
-                self.violate(format!("rule 6: f{id} must give {expected:?} and gives {seen:?}"));
+                self.violate(format!(
+                    "rule 6: f{id} must give {expected:?} and gives {seen:?}"
+                ));
             }
             return;
         }
         let may_park = high != Known::No;
         let must_park = low == Known::Yes;
         let expected = if body_value {
-            match nursery.stopped_from_outside {
+            // In an exit the code after it must run.
+            let stopped = match (low, high) {
+                (_, Known::No) => Known::No,
+                (Known::Yes, Known::Yes) => nursery.stopped_from_outside,
+                _ => nursery.stopped_from_outside.min(Known::Maybe),
+            };
+            match stopped {
                 Known::No => *seen == Seen::Value,
                 Known::Maybe => *seen == Seen::Value || *seen == Seen::Pending,
                 Known::Yes => *seen == Seen::Pending,
             }
         } else {
             let without_value = match seen {
-                Seen::Failed(Shape::Group(leaves)) if !is_gather => leaves[..] == [Shape::Cancelled],
+                Seen::Failed(Shape::Group(leaves)) if !is_gather => {
+                    leaves[..] == [Shape::Cancelled]
+                }
                 Seen::Failed(shape) => is_gather && shape.has_no_tags(),
                 _ => false,
             };
@@ -1169,7 +1202,13 @@ impl Model {
         let _ = from_outside;
         if is_child {
             let outside = self.around(nursery);
-            let known = if own == Known::No { outside } else { outside.min(Known::Maybe) };
+            // Whether the value is kept if the child was stopped before the cancellation came from outside, the
+            // rules do not say.
+            let known = if own == Known::No && outside == Known::Yes {
+                Known::Yes
+            } else {
+                Known::Maybe
+            };
             let frame = &mut self.frames[nursery];
             frame.stopped_from_outside = frame.stopped_from_outside.max(known);
         }
@@ -1284,7 +1323,9 @@ impl Model {
         match kind {
             Kind::Nursery | Kind::Gather => {
                 if self.members_have_ended(id) && late == Known::No {
-                    self.violate(format!("everything in f{id} has ended, and it does not return"));
+                    self.violate(format!(
+                        "everything in f{id} has ended, and it does not return"
+                    ));
                 }
             }
             Kind::Provide => {
@@ -1292,7 +1333,9 @@ impl Model {
                 let block_has_ended =
                     !matches!(self.frames[block].state, FrameState::New | FrameState::Live);
                 if block_has_ended && late == Known::No {
-                    self.violate(format!("the block f{block} has ended, and `provide` f{id} rests"));
+                    self.violate(format!(
+                        "the block f{block} has ended, and `provide` f{id} rests"
+                    ));
                 }
             }
             _ => {
@@ -1304,8 +1347,7 @@ impl Model {
                     self.violate(format!(
                         "rule 1: f{id} is cancelled, nothing inside is live, and it rests"
                     ));
-                } else if self.has_clock
-                    && live.iter().all(|inner| self.frame_is_held_back(*inner))
+                } else if self.has_clock && live.iter().all(|inner| self.frame_is_held_back(*inner))
                 {
                     let last = live
                         .iter()
@@ -1345,9 +1387,13 @@ impl Model {
             .frames
             .iter()
             .any(|frame| frame.kind == Kind::Provide && frame.block == block && frame.uncertain);
-        let held_back = members.iter().any(|member| self.frame_is_held_back(*member));
+        let held_back = members
+            .iter()
+            .any(|member| self.frame_is_held_back(*member));
         if all_provide && !uncertain && !held_back && !members.is_empty() {
-            self.violate(format!("all contexts of f{gather} have provided, and the block does not begin"));
+            self.violate(format!(
+                "all contexts of f{gather} have provided, and the block does not begin"
+            ));
         }
     }
 
@@ -1365,9 +1411,12 @@ impl Model {
             Wait::Until(time) => time <= self.now,
             Wait::Child(child) => self.child_end(child).is_some(),
             Wait::Turn => true,
+            Wait::Never => false,
         };
         if is_over {
-            self.violate(format!("p{id} waits for {wait:?}, which has come, and is not polled"));
+            self.violate(format!(
+                "p{id} waits for {wait:?}, which has come, and is not polled"
+            ));
         }
     }
 
@@ -1421,7 +1470,9 @@ impl Model {
             Role::Outside(frame) => {
                 format!("p{probe} outside f{frame} {:?}", self.frames[frame].kind)
             }
-            Role::Inside(frame) => format!("p{probe} inside f{frame} {:?}", self.frames[frame].kind),
+            Role::Inside(frame) => {
+                format!("p{probe} inside f{frame} {:?}", self.frames[frame].kind)
+            }
             Role::Wait(wait) => format!("p{probe} {wait:?}"),
             _ => format!("p{probe}"),
         }

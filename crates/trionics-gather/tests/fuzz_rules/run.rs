@@ -79,8 +79,10 @@ impl Place {
 
     /// The body of a frame, as the program's code inside `outside`.
     fn inside(&self, outside: ProbeId, frame: FrameId, node: Node) -> Probe<Outcome> {
-        self.below(outside)
-            .code(Role::Inside(frame), |place| async move { place.run(node).await })
+        self.below(outside).code(
+            Role::Inside(frame),
+            |place| async move { place.run(node).await },
+        )
     }
 
     fn run_later(&self, node: Node) -> BoxFuture<Outcome> {
@@ -110,8 +112,11 @@ impl Place {
                 Ok(())
             }),
             Node::Sleep(milliseconds) => self.sleep(Duration::from_millis(milliseconds)),
-            Node::Never => self.leaf(Wait::Request, never(world)),
-            Node::Fail => self.leaf(Wait::Turn, async move { Err(Failure::leaf(world.new_tag())) }),
+            Node::Never => self.leaf(Wait::Never, pending()),
+            Node::Fail => self.leaf(
+                Wait::Turn,
+                async move { Err(Failure::leaf(world.new_tag())) },
+            ),
             Node::Panic => self.leaf(Wait::Turn, async move { resume_unwind(world.new_panic()) }),
             Node::PanicInDrop(gate) => self.leaf(Wait::Gate(gate), async move {
                 let bomb = Bomb {
@@ -316,9 +321,7 @@ impl Place {
                 return Ok(());
             }
             let (frame, child) = place.child(&entry, node);
-            world
-                .model()
-                .set_role(id, Role::Wait(Wait::Child(frame)));
+            world.model().set_role(id, Role::Wait(Wait::Child(frame)));
             let told = match entry.nursery.spawn(child).await {
                 Ok(()) => Ended::Value,
                 Err(ChildEnded::Failed) => Ended::Failed,
@@ -328,7 +331,9 @@ impl Place {
             let mut model = world.model();
             let ended = model.child_end(frame);
             if ended != Some(told) {
-                model.violate(format!("the handle of f{frame} says {told:?}, it has {ended:?}"));
+                model.violate(format!(
+                    "the handle of f{frame} says {told:?}, it has {ended:?}"
+                ));
             }
             Ok(())
         };
@@ -404,12 +409,7 @@ impl Place {
         };
         let (frame, id) = self.outside(Kind::Provide);
         self.world.model().set_block(frame, provider.block);
-        let provide = Probe::new(
-            &self.world,
-            id,
-            slot.provide(provider.index),
-            see_block_end,
-        );
+        let provide = Probe::new(&self.world, id, slot.provide(provider.index), see_block_end);
         Box::pin(async move {
             provide.await;
             Ok(())
@@ -457,6 +457,7 @@ fn see_block_end(end: &BlockEnd) -> Seen {
         BlockEnd::Failed => Ended::Failed,
         BlockEnd::Cancelled => Ended::Cancelled,
         BlockEnd::Panicked => Ended::Panicked,
+        other => panic!("the model does not know {other:?}"),
     })
 }
 
@@ -472,10 +473,6 @@ async fn turns(n_turns: usize) -> Outcome {
     })
     .await;
     Ok(())
-}
-
-async fn never(_world: Arc<World>) -> Outcome {
-    pending().await
 }
 
 /// Panics when it is dropped, unless something panics already.

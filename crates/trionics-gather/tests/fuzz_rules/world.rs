@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use trionics_errgroup::Failure;
+use trionics_errgroup::{Failure, Node};
 use trionics_nursery::{CancelScope, FrameKind, Nursery, Report};
 
 use crate::{
@@ -301,7 +301,7 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-pub(crate) fn shape(failure: &Failure<Tag>) -> Shape {
+pub(crate) fn shape(failure: &Node<Tag>) -> Shape {
     if let Some(tag) = failure.as_leaf() {
         Shape::Tag(tag.0)
     } else if failure.is_cancelled() {

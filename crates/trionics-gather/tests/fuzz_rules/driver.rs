@@ -1,0 +1,344 @@
+//! Polls a program by hand and disturbs it.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use trionics_nursery::{Settings, live_frames, testing::VirtualClock};
+
+use crate::{
+    model::{Coverage, PATIENCE},
+    program::{Node, Program},
+    random::Random,
+    run::Place,
+    world::{BoxFuture, World},
+};
+
+/// How a program is driven.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub(crate) has_clock: bool,
+    /// Each poll comes with a waker of its own, and the ones before are dead.
+    pub(crate) fresh_wakers: bool,
+    /// The driver drops the program in the middle.
+    pub(crate) drops_midway: bool,
+    /// How many things happen before the driver cancels everything.
+    pub(crate) n_actions: usize,
+}
+
+/// What went wrong, with everything that happened.
+#[derive(Debug)]
+pub(crate) struct Violation {
+    pub(crate) message: String,
+    pub(crate) log: String,
+}
+
+/// Which tasks were woken, in that order.
+#[derive(Default)]
+struct Queue {
+    woken: Mutex<VecDeque<usize>>,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<usize>> {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the wakers of a task have in common.
+struct TaskState {
+    id: usize,
+    queue: Arc<Queue>,
+    is_queued: AtomicBool,
+    /// Which waker is the task's last one.
+    generation: AtomicU64,
+}
+
+impl TaskState {
+    fn wake(&self) {
+        if !self.is_queued.swap(true, Ordering::SeqCst) {
+            self.queue.lock().push_back(self.id);
+        }
+    }
+}
+
+struct TaskWaker {
+    task: Arc<TaskState>,
+    generation: u64,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.generation == self.task.generation.load(Ordering::SeqCst) {
+            self.task.wake();
+        }
+    }
+}
+
+struct Task {
+    state: Arc<TaskState>,
+    waker: Waker,
+    future: Option<BoxFuture<()>>,
+}
+
+/// Runs one program on one thread.
+struct Driver {
+    world: Arc<World>,
+    clock: VirtualClock,
+    manner: Manner,
+    queue: Arc<Queue>,
+    tasks: Vec<Task>,
+    polls_left: usize,
+}
+
+impl Driver {
+    fn add_task(&mut self, future: BoxFuture<()>) {
+        let state = Arc::new(TaskState {
+            id: self.tasks.len(),
+            queue: Arc::clone(&self.queue),
+            is_queued: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+        });
+        state.wake();
+        let waker = Waker::from(Arc::new(TaskWaker {
+            task: Arc::clone(&state),
+            generation: 0,
+        }));
+        self.tasks.push(Task {
+            state,
+            waker,
+            future: Some(future),
+        });
+    }
+
+    fn poll(&mut self, id: usize) {
+        let task = &mut self.tasks[id];
+        let Some(future) = &mut task.future else {
+            return;
+        };
+        if self.manner.fresh_wakers {
+            let generation = task.state.generation.fetch_add(1, Ordering::SeqCst) + 1;
+            task.waker = Waker::from(Arc::new(TaskWaker {
+                task: Arc::clone(&task.state),
+                generation,
+            }));
+        }
+        let mut cx = Context::from_waker(&task.waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
+        if !matches!(polled, Ok(Poll::Pending)) {
+            let future = task.future.take();
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
+        }
+        for task in self.world.take_tasks() {
+            self.add_task(task);
+        }
+    }
+
+    /// Polls what is woken until nothing is, or so many times.
+    fn run(&mut self, most: usize) {
+        self.polls_left = self.polls_left.max(2_000);
+        for _ in 0..most {
+            let Some(id) = self.queue.lock().pop_front() else {
+                break;
+            };
+            if self.polls_left == 0 {
+                self.world.model().violate("it spins");
+                return;
+            }
+            self.polls_left -= 1;
+            self.tasks[id]
+                .state
+                .is_queued
+                .store(false, Ordering::SeqCst);
+            self.poll(id);
+            if self.world.model().violation().is_some() {
+                return;
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        self.polls_left = 2_000;
+        self.run(usize::MAX);
+        let mut model = self.world.model();
+        if model.violation().is_none() {
+            model.check_rest();
+        }
+    }
+
+    fn advance(&self, duration: Duration) {
+        if self.manner.has_clock {
+            self.world
+                .model()
+                .note(format!("the clock advances by {duration:?}"));
+            self.clock.advance(duration);
+            self.world.model().now = self.clock.elapsed();
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.tasks.iter().all(|task| task.future.is_none())
+    }
+
+    fn failed(&self) -> bool {
+        self.world.model().violation().is_some()
+    }
+
+    fn act(&mut self, random: &mut Random, program: &Program) {
+        match random.below(12) {
+            0..=3 => {
+                let gate = random.below(program.n_gates);
+                self.world.open_gate(gate);
+            }
+            4 | 5 => self.world.cancel(random.below(program.n_slots)),
+            6 | 7 => {
+                let milliseconds = [1, 40, 100, 250][random.below(4)];
+                self.advance(Duration::from_millis(milliseconds));
+            }
+            8 => {
+                let task = random.below(self.tasks.len());
+                self.world
+                    .model()
+                    .note(format!("task {task} is polled unasked"));
+                self.poll(task);
+            }
+            9 => {
+                let slot = random.below(program.n_slots);
+                let child = match random.below(4) {
+                    0 => Node::Gate(random.below(program.n_gates)),
+                    1 => Node::Checkpoint,
+                    2 => Node::Cancel(random.below(program.n_slots)),
+                    _ => Node::Shield(Box::new(Node::Gate(random.below(program.n_gates)))),
+                };
+                self.world
+                    .model()
+                    .note(format!("start {child:?} in slot {slot}"));
+                Place::root(&self.world).start(slot, child);
+            }
+            _ => self.run(1),
+        }
+    }
+
+    fn finish(&mut self, program: &Program) {
+        self.world
+            .model()
+            .note("the end: all gates open, everything cancelled");
+        for gate in 0..program.n_gates {
+            self.world.open_gate(gate);
+        }
+        self.settle();
+        for slot in (0..program.n_slots).rev() {
+            self.world.cancel(slot);
+        }
+        self.settle();
+        for _ in 0..60 {
+            if self.is_done() || self.failed() {
+                return;
+            }
+            // Nurseries that have only now been opened.
+            for slot in (0..program.n_slots).rev() {
+                self.world.cancel(slot);
+            }
+            self.advance(PATIENCE / 2);
+            if !self.manner.has_clock {
+                for task in 0..self.tasks.len() {
+                    self.poll(task);
+                }
+            }
+            self.settle();
+        }
+        if !self.is_done() {
+            self.world.model().violate("it hangs");
+        }
+    }
+}
+
+/// Runs a program; returns what it came across.
+pub(crate) fn drive(
+    program: &Program,
+    manner: Manner,
+    random: &mut Random,
+) -> Result<(Coverage, usize), Violation> {
+    let frames_before = live_frames();
+    let world = World::new(program.n_gates, manner.has_clock);
+    for slot in 0..program.n_slots {
+        if random.chance(30) {
+            world.prepare_scope(slot);
+        }
+    }
+    let clock = VirtualClock::new();
+    let mut settings = Settings::new().patience(PATIENCE);
+    if manner.has_clock {
+        settings = settings.clock(clock.clone());
+    }
+    let hook_world = Arc::downgrade(&world);
+    settings = settings.on_report(move |report| {
+        if let Some(world) = hook_world.upgrade() {
+            world.told(report);
+        }
+    });
+    let place = Place::root(&world);
+    let root = program.root.clone();
+    let run = settings.run(async move { place.run(root).await });
+    let mut driver = Driver {
+        world: Arc::clone(&world),
+        clock,
+        manner,
+        queue: Arc::default(),
+        tasks: Vec::new(),
+        polls_left: 0,
+    };
+    driver.add_task(Box::pin(async move {
+        let _ = run.await;
+    }));
+    for _ in 0..manner.n_actions {
+        if random.chance(80) {
+            driver.settle();
+        }
+        if driver.is_done() || driver.failed() {
+            break;
+        }
+        driver.act(random, program);
+    }
+    if manner.drops_midway && !driver.failed() {
+        world.model().note("the driver drops everything");
+    } else if !driver.failed() {
+        driver.settle();
+        driver.finish(program);
+    }
+    let tasks = std::mem::take(&mut driver.tasks);
+    let has_failed = driver.failed();
+    for task in tasks {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
+    }
+    let _ = catch_unwind(AssertUnwindSafe(|| world.clear()));
+    drop(driver);
+    let mut model = world.model();
+    if !has_failed {
+        model.check_end();
+        let frames_after = live_frames();
+        if frames_after != frames_before {
+            model.violate(format!(
+                "{frames_after} frames are live at the end, there were {frames_before}"
+            ));
+        }
+    }
+    match model.violation() {
+        None => Ok((model.seen, model.n_polls)),
+        Some(message) => Err(Violation {
+            message: message.to_owned(),
+            log: model.to_string(),
+        }),
+    }
+}
