@@ -10,6 +10,7 @@ use trionics_errgroup::{
 /// Whether a type implements an auto trait: the inherent constant is there only if it does.
 macro_rules! implements {
     ($type:ty: $trait:path) => {{
+        #[allow(dead_code, reason = "used only where the bound does not hold")]
         trait Otherwise {
             const ANSWER: bool = false;
         }
