@@ -262,24 +262,22 @@ fn end_of_chain<E>(mut node: &Node<E>) -> &Node<E> {
 /// Puts what the groups of one that start here hold in the end in their place, and says whether there were any.
 fn collapse_chain<E>(node: &mut Node<E>, marks: bool) -> bool {
     let mut n_collapsed = 0;
-    let mut left_behind: Option<Box<Extras<E>>> = None;
+    // What was said of the groups that are taken away, outermost first.
+    let mut left_behind: Vec<Box<Extras<E>>> = Vec::new();
     while let Slot::Rich(rich) = &mut node.0
         && let Kind::Group { children, .. } = &mut rich.kind
         && let Children::One(_) = children
         && let Children::One([only]) = children.take()
     {
-        if let Some(mut extras) = rich.extras.take() {
+        if let Some(extras) = rich.extras.take() {
             n_collapsed += extras.said.collapsed;
-            if let Some(outer) = left_behind {
-                extras.inherit(*outer);
-            }
-            left_behind = Some(extras);
+            left_behind.push(extras);
         }
         n_collapsed += 1;
         *node = only;
     }
-    if let Some(outer) = left_behind {
-        node.extras_mut().inherit(*outer);
+    while let Some(nearest) = left_behind.pop() {
+        node.extras_mut().inherit(*nearest);
     }
     if n_collapsed > 0 && marks {
         node.extras_mut().said.collapsed += n_collapsed;

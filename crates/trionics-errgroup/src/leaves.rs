@@ -3,13 +3,12 @@
 use alloc::vec::Vec;
 use core::error::Error;
 use core::iter::FusedIterator;
-use core::slice;
+use core::{fmt, slice};
 
 use crate::node::{IntoChildren, Kind, Slot};
 use crate::{AnyError, Failure, Node};
 
 /// The leaves of a tree, depth first and from left to right; see [`Node::leaves`].
-#[derive(Debug)]
 #[must_use = "iterators do nothing until they are asked"]
 pub struct Leaves<'a, E> {
     /// The node from which the walk starts, until it has been looked at.
@@ -125,6 +124,15 @@ impl<'a, E> Iterator for Leaves<'a, E> {
 }
 
 impl<E> FusedIterator for Leaves<'_, E> {}
+
+impl<E> fmt::Debug for Leaves<'_, E> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Leaves")
+            .field("n_enclosing", &self.enclosing.len())
+            .finish_non_exhaustive()
+    }
+}
 
 impl<E> Clone for Leaves<'_, E> {
     fn clone(&self) -> Self {

@@ -81,6 +81,18 @@ fn what_is_ignored_stays_in_its_group() {
     );
     assert!(collapse.apply(inside).children()[0].is_leaf());
 
+    let stays = group("outer", [chain(Failure::leaf(1), 1), Failure::leaf(2)]);
+    let no_groups = Collapse::new().ignore(|node| node.is_group());
+    assert!(no_groups.apply(stays).children()[0].is_leaf());
+    assert!(
+        no_groups
+            .get(group(
+                "g",
+                [group("h", [Failure::leaf(1), Failure::leaf(2)])]
+            ))
+            .is_err()
+    );
+
     let two = Collapse::new()
         .ignore(|node| node.is_cancelled())
         .ignore_type::<fmt::Error>();

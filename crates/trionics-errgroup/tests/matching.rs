@@ -35,6 +35,10 @@ fn one_to_one_in_any_order() {
     assert_eq!(lists(&[1, 1]), texts("2", "1"));
     assert_eq!(lists(&[3, 4]), texts("1 2", "3 4"));
     assert_eq!(lists(&[1, 2, 2]), texts("", "2"));
+    let around = Expected::group([pair()]);
+    assert!(around.check(&group("g", [numbers(&[2, 1])])).is_ok());
+    assert!(around.check(&group("g", [numbers(&[1, 2, 3])])).is_err());
+    assert!(around.check(&group("g", [numbers(&[1])])).is_err());
     let text = pair().check(&numbers(&[1, 3])).unwrap_err().to_string();
     assert_eq!(
         text,
