@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::error::Error;
+use core::fmt;
 use core::ops::Deref;
 
 use crate::node::{Children, Kind, Slot};
@@ -285,6 +286,19 @@ impl Failure<AnyError> {
     pub fn new(error: impl Error + Send + Sync + 'static) -> Self {
         Self::leaf(AnyError::new(error))
     }
+
+    /// Makes a failure out of a text, where no error type is worth its while.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::Failure;
+    ///
+    /// assert_eq!(Failure::text("no route").to_string(), "no route");
+    /// ```
+    pub fn text(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Text(text.into()))
+    }
 }
 
 impl<E> Deref for Failure<E> {
@@ -306,3 +320,15 @@ impl<X: Error + Send + Sync + 'static> From<X> for Failure<AnyError> {
         Self::leaf(AnyError::new(error))
     }
 }
+
+/// An error that is nothing but a text.
+#[derive(Debug)]
+struct Text(Cow<'static, str>);
+
+impl fmt::Display for Text {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Error for Text {}

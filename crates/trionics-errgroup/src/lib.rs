@@ -55,7 +55,7 @@
 //! | build | [`leaf`](Failure::leaf), [`group`](Failure::group), [`group_of`](Failure::group_of), [`derive`](Failure::derive), [`Teardown`] |
 //! | look | [`leaves`](Node::leaves) with their paths, [`errors`](Node::errors), [`find`](Node::find) |
 //! | part | [`split`](Failure::split), [`subgroup`](Failure::subgroup), [`split_by_type`](Failure::split_by_type) |
-//! | reshape | [`map`](Failure::map), [`erase`](Failure::erase), [`flatten`](Failure::flatten), [`into_leaves`](Failure::into_leaves) |
+//! | reshape | [`map`](Failure::map), [`erase`](Failure::erase), [`flatten`](Failure::flatten), [`into_leaves`](Failure::into_leaves), [`to_failure`](Node::to_failure) |
 //! | un-nest | [`collapse_eg`], [`get_collapsed_eg`], [`Collapse`] |
 //! | cancellation | [`is_multi_cancelled`], [`cancelled_part`](Failure::cancelled_part), [`without_cancelled`](Failure::without_cancelled), [`absorb_cancelled`](OutcomeExt::absorb_cancelled) |
 //! | unmask | [`maybe_raise_from_masking_exc`], [`Unmask`], [`masked`](Node::masked) |
@@ -90,9 +90,11 @@ mod collapse;
 mod compare;
 mod context;
 mod convert;
+mod copy;
 mod failure;
 mod leaves;
 mod library;
+mod list;
 mod matching;
 mod node;
 mod outcome;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::ser::{Serialize, SerializeSeq, SerializeStruct, Serializer};
 
 use crate::any_error::sources;
-use crate::node::Target;
+use crate::list::{Entry, Item, list};
 use crate::{AnyError, CancelReason, Cancelled, ContextRelation, Failure, LibraryFailure, Node};
 
 /// A list of nodes, each after the one that it hangs on, whose place in the list is its `parent`.
@@ -72,53 +72,6 @@ impl Serialize for LibraryFailure {
     }
 }
 
-/// One line of the list.
-struct Entry<'a, E> {
-    parent: Option<usize>,
-    role: &'static str,
-    item: Item<'a, E>,
-}
-
-enum Item<'a, E> {
-    Node(&'a Node<E>),
-    /// The address of the mark of a node in another place.
-    Reference(usize),
-}
-
-/// Every node before what hangs on it, contexts before children.
-fn list<E>(root: &Node<E>) -> Vec<Entry<'_, E>> {
-    let mut entries = Vec::new();
-    let mut pending = alloc::vec![Entry {
-        parent: None,
-        role: "root",
-        item: Item::Node(root),
-    }];
-    while let Some(entry) = pending.pop() {
-        if let Item::Node(node) = entry.item {
-            let parent = Some(entries.len());
-            pending.extend(node.children().iter().rev().map(|child| Entry {
-                parent,
-                role: "child",
-                item: Item::Node(child),
-            }));
-            pending.extend(node.attached().iter().rev().map(|context| Entry {
-                parent,
-                role: match context.relation {
-                    ContextRelation::Pending => "pending",
-                    ContextRelation::Handled => "handled",
-                    ContextRelation::MaskedBy => "masked_by",
-                },
-                item: match &context.target {
-                    Target::Owned(node) => Item::Node(node),
-                    Target::Elsewhere(mark) => Item::Reference(mark.address()),
-                },
-            }));
-        }
-        entries.push(entry);
-    }
-    entries
-}
-
 /// An entry with the places to which references lead.
 struct Numbered<'a, E>(&'a Entry<'a, E>, &'a BTreeMap<usize, usize>);
 
@@ -127,12 +80,12 @@ impl<E: Serialize> Serialize for Numbered<'_, E> {
         let Self(entry, places) = self;
         let node = match entry.item {
             Item::Node(node) => node,
-            Item::Reference(address) => {
+            Item::Reference(mark) => {
                 let mut fields = serializer.serialize_struct("Reference", 4)?;
                 fields.serialize_field("parent", &entry.parent)?;
-                fields.serialize_field("role", entry.role)?;
+                fields.serialize_field("role", role_name(entry))?;
                 fields.serialize_field("kind", "reference")?;
-                fields.serialize_field("at", &places.get(&address))?;
+                fields.serialize_field("at", &places.get(&mark.address()))?;
                 return fields.end();
             }
         };
@@ -150,7 +103,7 @@ impl<E: Serialize> Serialize for Numbered<'_, E> {
         } else {
             fields.skip_field("parent")?;
         }
-        fields.serialize_field("role", entry.role)?;
+        fields.serialize_field("role", role_name(entry))?;
         if let Some(error) = node.as_leaf() {
             fields.serialize_field("kind", "error")?;
             fields.serialize_field("error", error)?;
@@ -177,6 +130,16 @@ impl<E: Serialize> Serialize for Numbered<'_, E> {
             fields.serialize_field("collapsed", &node.n_collapsed())?;
         }
         fields.end()
+    }
+}
+
+fn role_name<E>(entry: &Entry<'_, E>) -> &'static str {
+    match (entry.parent, entry.relation) {
+        (None, _) => "root",
+        (_, None) => "child",
+        (_, Some(ContextRelation::Pending)) => "pending",
+        (_, Some(ContextRelation::Handled)) => "handled",
+        (_, Some(ContextRelation::MaskedBy)) => "masked_by",
     }
 }
 

@@ -5,9 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt::{self, Write as _};
-use core::{iter, mem};
+use core::mem;
 
 use crate::any_error::sources;
+use crate::list::{Item, list};
 use crate::node::{Attached, Target};
 use crate::text::{Face, Line, Page};
 use crate::{AnyError, ContextRelation, FailureMark, Node};
@@ -256,26 +257,25 @@ impl fmt::Display for Count {
     }
 }
 
-/// Numbers the nodes that others refer to, in the order in which they are drawn. Trees without references cost no table.
+/// Numbers the nodes that others refer to, in the order in which they are drawn.
 fn number_nodes<E>(root: &Node<E>) -> BTreeMap<usize, usize> {
-    let mut wanted = BTreeSet::new();
+    let entries = list(root);
+    let wanted: BTreeSet<usize> = entries
+        .iter()
+        .filter_map(|entry| match entry.item {
+            Item::Reference(mark) => Some(mark.address()),
+            Item::Node(_) => None,
+        })
+        .collect();
     let mut numbers = BTreeMap::new();
-    for node in in_order(root) {
-        wanted.extend(
-            node.contexts()
-                .filter_map(|context| Some(context.mark()?.address())),
-        );
-    }
     if wanted.is_empty() {
         return numbers;
     }
     let mut n_numbered = 0;
-    for node in in_order(root) {
-        let is_wanted = node
-            .marks()
-            .iter()
-            .any(|mark| wanted.contains(&mark.address()));
-        if is_wanted {
+    for entry in &entries {
+        if let Item::Node(node) = entry.item
+            && (node.marks().iter()).any(|mark| wanted.contains(&mark.address()))
+        {
             n_numbered += 1;
             for mark in node.marks() {
                 numbers.entry(mark.address()).or_insert(n_numbered);
@@ -283,17 +283,6 @@ fn number_nodes<E>(root: &Node<E>) -> BTreeMap<usize, usize> {
         }
     }
     numbers
-}
-
-/// Every node, contexts before children, as they are drawn.
-fn in_order<E>(root: &Node<E>) -> impl Iterator<Item = &Node<E>> {
-    let mut pending = alloc::vec![root];
-    iter::from_fn(move || {
-        let node = pending.pop()?;
-        pending.extend(node.children().iter().rev());
-        pending.extend(node.contexts().rev().filter_map(|context| context.node()));
-        Some(node)
-    })
 }
 
 struct Painter<'p, 'f, 'a, E> {

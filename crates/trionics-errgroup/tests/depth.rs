@@ -91,11 +91,13 @@ fn collapsing() {
 }
 
 #[test]
-fn comparing() {
+fn comparing_and_copying() {
     on_a_small_stack(|| {
         assert!(comb(DEEP) == comb(DEEP));
         assert!(comb(DEEP) != comb(DEEP - 1));
         assert!(contexts(DEEP) == contexts(DEEP));
+        assert!(comb(DEEP).clone() == comb(DEEP));
+        assert!(contexts(DEEP).clone() == contexts(DEEP));
         assert!(chain(Failure::leaf(1), DEEP) != chain(Failure::leaf(2), DEEP));
     });
 }

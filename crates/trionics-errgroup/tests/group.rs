@@ -519,6 +519,35 @@ fn trees_compare() {
     assert_ne!(refer_to(0), refer_to(1));
 }
 
+/// References in a copy lead to nodes of the copy, and those to nodes elsewhere still lead there.
+#[test]
+fn copies_refer_to_themselves() {
+    let mut elsewhere = Failure::leaf(0);
+    let outside = elsewhere.mark();
+    let mut first = Failure::leaf(1).with_note("noted").with_origin("task");
+    let inside = first.mark();
+    let original = group(
+        "g",
+        [
+            first,
+            Failure::leaf(2)
+                .with_context_at(inside.clone())
+                .with_context_at(outside)
+                .with_handled(Failure::leaf(3)),
+        ],
+    )
+    .with_cause(fmt::Error);
+    let copy = original.clone();
+    assert_eq!(copy, original);
+    let contexts: Vec<_> = copy.children()[1].contexts().collect();
+    let found = contexts[0].find_in(&copy).unwrap();
+    assert!(std::ptr::eq(found, &copy.children()[0]));
+    assert!(copy.find_marked(&inside).is_none());
+    assert!(contexts[1].find_in(&elsewhere).is_some());
+    assert_eq!(contexts[2].node().unwrap().as_leaf(), Some(&3));
+    assert!(copy.cause().is_some());
+}
+
 /// An erased failure goes through `Box<dyn Error>` and comes back whole.
 #[test]
 fn boxes_give_the_tree_back() {

@@ -348,6 +348,17 @@ proptest! {
         prop_assert_eq!(Model::read(&again), model.unmask());
     }
 
+    /// A copy is equal, and independent.
+    #[test]
+    fn copies_are_equal(model in trees()) {
+        let mut failure = model.build();
+        let copy = failure.clone();
+        prop_assert_eq!(&copy, &failure);
+        prop_assert_eq!(Model::read(&copy), model);
+        failure.errors_mut().for_each(|error| *error += 100);
+        prop_assert_eq!(copy != failure, copy.errors().next().is_some());
+    }
+
     /// `map` and `flatten` keep the leaves.
     #[test]
     fn reshaping_keeps_the_leaves(model in trees()) {
