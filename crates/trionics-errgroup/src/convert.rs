@@ -4,23 +4,29 @@ use alloc::boxed::Box;
 use core::error::Error;
 use core::fmt;
 
-use crate::{AnyError, Failure};
+use crate::node::Slot;
+use crate::{AnyError, Failure, Node};
 
+/// An error about which nothing else is known is that very error again; anything else becomes one whose
+/// `Display` is a line and whose `Debug` is the tree.
 impl From<Failure<AnyError>> for Box<dyn Error + Send + Sync> {
     fn from(failure: Failure<AnyError>) -> Self {
-        Box::new(Boxed(failure))
+        match failure.0.0 {
+            Slot::Leaf(error) => error.into_boxed(),
+            slot @ Slot::Rich(_) => Box::new(Boxed(Failure::from_node(Node(slot)))),
+        }
     }
 }
 
 impl From<Failure<AnyError>> for Box<dyn Error + Send> {
     fn from(failure: Failure<AnyError>) -> Self {
-        Box::new(Boxed(failure))
+        Box::<dyn Error + Send + Sync>::from(failure)
     }
 }
 
 impl From<Failure<AnyError>> for Box<dyn Error> {
     fn from(failure: Failure<AnyError>) -> Self {
-        Box::new(Boxed(failure))
+        Box::<dyn Error + Send + Sync>::from(failure)
     }
 }
 
@@ -106,12 +112,13 @@ macro_rules! bridge {
 
         impl From<Failure<AnyError>> for $report {
             fn from(failure: Failure<AnyError>) -> Self {
-                match failure.into_leaf() {
-                    Ok(error) => match error.into_boxed().downcast::<$wrapper>() {
+                match failure.0.0 {
+                    // A report comes out as it went in.
+                    Slot::Leaf(error) => match error.into_boxed().downcast::<$wrapper>() {
                         Ok(wrapper) => wrapper.0,
                         Err(error) => Self::new(Boxed(Failure::leaf(AnyError::from_boxed(error)))),
                     },
-                    Err(failure) => Self::new(Boxed(failure)),
+                    slot @ Slot::Rich(_) => Self::new(Boxed(Failure::from_node(Node(slot)))),
                 }
             }
         }

@@ -231,7 +231,7 @@ impl<E> Failure<E> {
         )
     }
 
-    /// The very error that the leaf was made of.
+    /// The very error that the leaf was made of. What else was said of it is dropped.
     ///
     /// # Errors
     ///

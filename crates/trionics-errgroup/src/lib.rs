@@ -54,7 +54,7 @@
 //! | --- | --- |
 //! | build | [`leaf`](Failure::leaf), [`group`](Failure::group), [`group_of`](Failure::group_of), [`derive`](Failure::derive), [`Teardown`] |
 //! | look | [`leaves`](Node::leaves) with their paths, [`errors`](Node::errors), [`find`](Node::find) |
-//! | part | [`split`](Failure::split), [`subgroup`](Failure::subgroup), [`split_by_type`](Failure::split_by_type) |
+//! | part | [`split`](Failure::split), [`subgroup`](Failure::subgroup), [`split_by_type`](Failure::split_by_type), [`Catch`] |
 //! | reshape | [`map`](Failure::map), [`erase`](Failure::erase), [`flatten`](Failure::flatten), [`into_leaves`](Failure::into_leaves), [`to_failure`](Node::to_failure) |
 //! | un-nest | [`collapse_eg`], [`get_collapsed_eg`], [`Collapse`] |
 //! | cancellation | [`is_multi_cancelled`], [`cancelled_part`](Failure::cancelled_part), [`without_cancelled`](Failure::without_cancelled), [`absorb_cancelled`](OutcomeExt::absorb_cancelled) |
@@ -86,6 +86,7 @@ extern crate std;
 mod any_error;
 mod cancellation;
 mod cancelled;
+mod catch;
 mod collapse;
 mod compare;
 mod context;
@@ -112,6 +113,7 @@ mod unmask;
 pub use any_error::AnyError;
 pub use cancellation::is_multi_cancelled;
 pub use cancelled::{CancelReason, Cancelled};
+pub use catch::{Catch, Handled};
 pub use collapse::{Collapse, Ignore, Ignored, NothingIgnored, collapse_eg, get_collapsed_eg};
 pub use context::{ContextRelation, FailureContext, FailureMark};
 pub use failure::Failure;

@@ -44,6 +44,9 @@ fn anyhow_goes_both_ways() {
         2,
         "the report is given back, not wrapped again"
     );
+    assert!(through.is::<std::fmt::Error>());
+    let noted = anyhow::Error::from(ours().unwrap_err().with_note("noted"));
+    assert!(format!("{noted:?}").contains("note: noted"));
     let group = Failure::group("group", [Failure::new(std::fmt::Error)]).unwrap();
     let report = anyhow::Error::from(group);
     assert_eq!(report.to_string(), "group (1 sub-error)");
@@ -78,7 +81,12 @@ fn eyre_goes_both_ways() {
             .downcast::<std::fmt::Error>()
             .is_ok()
     );
-    assert_eq!(theirs_again().unwrap_err().chain().count(), 2);
+    let through = theirs_again().unwrap_err();
+    assert_eq!(through.chain().count(), 2);
+    assert!(through.is::<std::fmt::Error>());
+    let noted = eyre::Report::from(ours().unwrap_err().with_note("noted"));
+    assert_eq!(noted.chain().count(), 2);
+    assert!(!noted.is::<std::fmt::Error>());
     let group = Failure::group("group", [Failure::new(std::fmt::Error)]).unwrap();
     assert_eq!(eyre::Report::from(group).chain().count(), 2);
 }

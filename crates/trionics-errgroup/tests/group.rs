@@ -569,6 +569,10 @@ fn boxes_give_the_tree_back() {
     let back = Failure::from_boxed(boxed);
     assert!(back.children()[0].notes().eq(["kept"]));
     assert!(Failure::from_boxed("plain".into()).is_leaf());
+    let bare: Box<dyn Error> = Failure::new(fmt::Error).into();
+    assert!(bare.is::<fmt::Error>());
+    let noted: Box<dyn Error> = Failure::new(fmt::Error).with_note("kept").into();
+    assert!(format!("{noted:?}").ends_with("note: kept"));
 }
 
 /// Dropping a tree drops each error once, whatever is around it.
