@@ -57,7 +57,7 @@ struct Entry {
 
 impl<'a> Exchange<'a> {
     pub(crate) fn open(address: SocketAddr, tape: &'a Tape, rate: u32) -> io::Result<Self> {
-        let listener = listen(address)?;
+        let listener = listen(address, None)?;
         let (opened, journal) = (Instant::now(), Mutex::default());
         Ok(Exchange {
             tape,
@@ -192,6 +192,7 @@ impl<'a> Exchange<'a> {
         loop {
             outgoing.flush().await?;
             select! {
+                biased;
                 request = incoming.next() => match request? {
                     None => return Ok(Ending::HungUp),
                     Some(Ok(Request::Unsubscribe(symbols))) if symbols == [symbol] => {

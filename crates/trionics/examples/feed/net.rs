@@ -9,21 +9,17 @@ use trionics::sleep;
 
 use crate::screen::say;
 
-/// How many bytes the kernel may hold for a client that does not read.
-///
-/// It would take megabytes, and the client would be sent prices of last minute.
-/// With little in the kernel, a slow client is soon told of its loss and then gets fresh ticks.
-const SEND_BUFFER: u32 = 4 * 1024;
-
 /// Listens on this address, or says clearly why not.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr, send_buffer: Option<u32>) -> io::Result<TcpListener> {
     let listen = || {
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        // Accepted sockets inherit this.
-        socket.set_send_buffer_size(SEND_BUFFER)?;
+        if let Some(n_bytes) = send_buffer {
+            // The accepted sockets inherit it.
+            socket.set_send_buffer_size(n_bytes)?;
+        }
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(1024)

@@ -23,13 +23,19 @@ pub(crate) fn say(message: impl Display) {
 pub(crate) async fn show_progress(state: impl Display) -> Result<(), Failure> {
     let is_terminal = stdout().is_terminal();
     let pace = Duration::from_millis(if is_terminal { 100 } else { 1000 });
+    let mut shown = String::new();
     loop {
         sleep(pace).await;
+        let state = state.to_string();
+        if state == shown {
+            continue;
+        }
         if is_terminal {
             let mut out = stdout().lock();
             let _ = write!(out, "{ERASE}{state}").and_then(|()| out.flush());
         } else {
             say(&state);
         }
+        shown = state;
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -14,8 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::time::timeout;
 use trionics::{
-    CacheValue, Failure, Nursery, cancel_requested, collapse_eg, gather_contexts, open_nursery,
-    shield,
+    CacheValue, Failure, Nursery, cancel_requested, gather_contexts, open_nursery, shield,
 };
 
 use crate::counters::Counters;
@@ -23,6 +22,12 @@ use crate::net::{accept, listen};
 use crate::protocol::{Incoming, Malformed, Message, Outgoing, Request, Symbol};
 use crate::screen::say;
 use crate::upstream::{Quotes, Tick, Ticks, Upstreams};
+
+/// How many bytes the kernel may hold for a client that does not read.
+///
+/// It would take megabytes, and the client would be sent the prices of last minute.
+/// With little in the kernel, a slow client is soon told of its loss, and then gets fresh ticks.
+const SEND_BUFFER: u32 = 4 * 1024;
 
 /// How long a client may take for its last lines before the server hangs up.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -40,7 +45,7 @@ impl Server {
         exchange: SocketAddr,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
-        let listener = listen(address)?;
+        let listener = listen(address, Some(SEND_BUFFER))?;
         let upstreams = Upstreams::new(exchange, counters.clone());
         Ok(Server {
             listener,
@@ -62,8 +67,8 @@ impl Server {
                 tasks.start_soon(async move {
                     let _connected = self.counters.clients.hold();
                     // One client's trouble is not the others'.
-                    if let Err(failure) = self.attend(socket).await {
-                        say(format_args!("client {peer}: {failure}"));
+                    if let Err(failure) = self.attend(&mut Client::new(socket, peer)).await {
+                        say(format_args!("client {peer}: {}", in_one_line(&failure)));
                     }
                     Ok(())
                 });
@@ -72,26 +77,19 @@ impl Server {
         .await
     }
 
-    /// Serves one client.
-    async fn attend(&self, socket: TcpStream) -> Result<(), Failure> {
-        let (reader, writer) = socket.into_split();
-        let mut client = Client {
-            incoming: Incoming::new(reader),
-            outgoing: Outgoing::new(writer),
-        };
+    /// Serves one client, until it has had enough or the server closes.
+    async fn attend(&self, client: &mut Client) -> Result<(), Failure> {
         while let Some(symbols) = client.wishes().await? {
-            let contexts: Vec<_> = symbols
+            let upstreams: Vec<_> = symbols
                 .into_iter()
                 .map(|symbol| self.upstreams.open(symbol))
                 .collect();
-            let served = gather_contexts(contexts, async |quotes: Vec<_>| {
-                Ok(self.deliver(&mut client, &quotes).await)
+            let served = gather_contexts(upstreams, async |quotes: Vec<_>| {
+                Ok(self.deliver(client, &quotes).await)
             });
             match served.await {
                 Ok(delivered) => return Ok(delivered?),
-                Err(failure) => {
-                    client.outgoing.push(error(collapse_eg(failure)));
-                }
+                Err(failure) => client.refuse(in_one_line(&failure)),
             }
         }
         Ok(())
@@ -102,16 +100,21 @@ impl Server {
         // A cancellation must not cut a line in two, and the client is to have a BYE.
         // So it does not come as a drop here, in the shield, but as an event.
         shield(async {
-            let mut desk = Desk::open(&self.counters, &mut client.outgoing, quotes);
+            let Client {
+                peer,
+                incoming,
+                outgoing,
+            } = client;
+            let mut desk = Desk::open(&self.counters, outgoing, quotes);
             loop {
                 select! {
                     passed_on = desk.pass_on() => {
                         passed_on?;
                         break;
                     }
-                    request = client.incoming.next() => match request? {
+                    request = incoming.next(), if desk.has_room() => match request? {
                         Some(request) => desk.answer(request).await,
-                        None => return Err(io::Error::other("it hung up")),
+                        None => return Err(io::Error::other("it has hung up")),
                     },
                     () = cancel_requested() => {
                         desk.close(|_| true).await;
@@ -119,9 +122,14 @@ impl Server {
                     }
                 }
             }
-            match timeout(FAREWELL, desk.outgoing.finish()).await {
+            match timeout(FAREWELL, outgoing.finish()).await {
                 Ok(finished) => finished,
-                Err(_) => Err(io::Error::other("it does not take its last lines")),
+                Err(_) => {
+                    say(format_args!(
+                        "client {peer}: it does not take its last lines"
+                    ));
+                    Ok(())
+                }
             }
         })
         .await
@@ -130,11 +138,22 @@ impl Server {
 
 /// A client's connection.
 struct Client {
+    peer: SocketAddr,
     incoming: Incoming<OwnedReadHalf>,
     outgoing: Outgoing<OwnedWriteHalf>,
 }
 
 impl Client {
+    fn new(socket: TcpStream, peer: SocketAddr) -> Self {
+        let (reader, writer) = socket.into_split();
+        let (incoming, outgoing) = (Incoming::new(reader), Outgoing::new(writer));
+        Client {
+            peer,
+            incoming,
+            outgoing,
+        }
+    }
+
     /// The symbols that the client wants, or `None` when it has hung up.
     async fn wishes(&mut self) -> io::Result<Option<Vec<Symbol>>> {
         loop {
@@ -142,16 +161,19 @@ impl Client {
             match self.incoming.next().await? {
                 None => return Ok(None),
                 Some(Ok(Request::Subscribe(symbols))) => return Ok(Some(symbols)),
-                Some(Ok(Request::Unsubscribe(_))) => self.outgoing.push(error("SUBSCRIBE first")),
-                Some(Err(malformed)) => self.outgoing.push(error(malformed)),
+                Some(Ok(Request::Unsubscribe(_))) => self.refuse("SUBSCRIBE first"),
+                Some(Err(malformed)) => self.refuse(malformed),
             }
         }
+    }
+
+    fn refuse(&mut self, reason: impl Display) {
+        self.outgoing.push(Message::Error(reason.to_string()));
     }
 }
 
 /// Where the ticks for one client are written down.
 struct Desk<'a> {
-    counters: &'a Counters,
     outgoing: &'a mut Outgoing<OwnedWriteHalf>,
     subscriptions: Vec<Subscription<'a>>,
 }
@@ -165,19 +187,23 @@ impl<'a> Desk<'a> {
         outgoing: &'a mut Outgoing<OwnedWriteHalf>,
         opened: &'a [CacheValue<Quotes>],
     ) -> Self {
-        let mut desk = Desk {
-            counters,
-            outgoing,
-            subscriptions: Vec::new(),
-        };
-        for quotes in opened {
-            let subscription = Subscription::new(quotes);
-            let (symbol, first) = (quotes.symbol(), subscription.next);
-            desk.write_down(&Message::From { symbol, first });
-            desk.subscriptions.push(subscription);
-            counters.cache_hits.add(quotes.cache_hit().into());
+        let subscriptions: Vec<_> = opened
+            .iter()
+            .map(|quotes| Subscription::new(quotes, counters))
+            .collect();
+        for Subscription { quotes, next, .. } in &subscriptions {
+            outgoing.push(Message::From {
+                symbol: quotes.symbol(),
+                first: *next,
+            });
         }
-        desk
+        counters
+            .cache_hits
+            .add(opened.iter().filter(|quotes| quotes.cache_hit()).count() as u64);
+        Desk {
+            outgoing,
+            subscriptions,
+        }
     }
 
     /// Sends all that comes in, until there is no subscription left.
@@ -195,62 +221,59 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Whether there is room for answers: a client that only asks and never reads is not listened to.
+    fn has_room(&self) -> bool {
+        self.outgoing.len() < 4 * Self::BATCH
+    }
+
     async fn answer(&mut self, request: Result<Request, Malformed>) {
-        match request {
+        let refusal = match request {
             Ok(Request::Unsubscribe(symbols)) => {
-                self.close(|symbol| symbols.contains(&symbol)).await
+                return self.close(|symbol| symbols.contains(&symbol)).await;
             }
-            Ok(Request::Subscribe(_)) => self.outgoing.push(error("UNSUBSCRIBE from all first")),
-            Err(malformed) => self.outgoing.push(error(malformed)),
-        }
+            Ok(Request::Subscribe(_)) => "UNSUBSCRIBE from all first".to_owned(),
+            Err(malformed) => malformed.to_string(),
+        };
+        self.outgoing.push(Message::Error(refusal));
     }
 
     /// Takes leave of the client for some symbols: writes down what has come in for them, to the last tick, and a `BYE`.
     async fn close(&mut self, is_meant: impl Fn(Symbol) -> bool) {
-        let meant = self
-            .subscriptions
-            .extract_if(.., |open| is_meant(open.quotes.symbol()));
-        for mut subscription in meant.collect::<Vec<_>>() {
+        let subscriptions = mem::take(&mut self.subscriptions).into_iter();
+        let (meant, others): (Vec<_>, _) =
+            subscriptions.partition(|subscription| is_meant(subscription.quotes.symbol()));
+        self.subscriptions = others;
+        for mut subscription in meant {
             let (symbol, last) = (subscription.quotes.symbol(), subscription.quotes.last());
             while subscription.next <= last {
                 let message = poll_fn(|context| subscription.poll_message(context)).await;
-                self.write_down(&message);
+                self.outgoing.push(message);
             }
-            self.write_down(&Message::Bye { symbol, last });
+            self.outgoing.push(Message::Bye { symbol, last });
         }
     }
 
     /// Writes down what has come in for all subscriptions, up to a full batch.
     fn poll_write_down(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        // The others first the next time, should this one fill the batch alone.
-        self.subscriptions.rotate_left(1);
-        let mut subscriptions = mem::take(&mut self.subscriptions);
-        subscriptions.retain_mut(|subscription| {
+        self.subscriptions.retain_mut(|subscription| {
             while self.outgoing.len() < Self::BATCH
                 && let Poll::Ready(message) = subscription.poll_message(context)
             {
-                self.write_down(&message);
+                self.outgoing.push(&message);
                 if message.is_last() {
                     return false;
                 }
             }
             true
         });
-        self.subscriptions = subscriptions;
-        if self.outgoing.len() > 0 {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+        if self.outgoing.len() == 0 {
+            return Poll::Pending;
         }
-    }
-
-    fn write_down(&mut self, message: &Message) {
-        match message {
-            Message::Tick { .. } => self.counters.ticks_out.add(1),
-            Message::Lost { count, .. } => self.counters.told_lost.add(*count),
-            _ => {}
+        // The others first the next time, should this one have filled the batch.
+        if let [_, _, ..] = self.subscriptions[..] {
+            self.subscriptions.rotate_left(1);
         }
-        self.outgoing.push(message);
+        Poll::Ready(())
     }
 }
 
@@ -260,48 +283,51 @@ struct Subscription<'a> {
     ticks: Ticks,
     /// The number of the tick that is to be told next.
     next: u64,
+    counters: &'a Counters,
 }
 
 impl<'a> Subscription<'a> {
-    fn new(quotes: &'a Quotes) -> Self {
+    fn new(quotes: &'a Quotes, counters: &'a Counters) -> Self {
         // No tick can come in between these two: all tasks of the server run on this thread.
         let (next, ticks) = (quotes.last() + 1, quotes.subscribe());
         Subscription {
             quotes,
             ticks,
             next,
+            counters,
         }
     }
 
     /// What the client is to be told next.
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Message> {
         let symbol = self.quotes.symbol();
-        self.ticks
-            .poll_recv(context)
-            .map(|received| match received {
-                Some(Ok(Tick { number, price })) => {
-                    self.next = number + 1;
-                    Message::Tick {
-                        symbol,
-                        number,
-                        price,
-                    }
-                }
-                Some(Err(lagged)) => {
-                    self.next += lagged.count();
-                    Message::Lost {
-                        symbol,
-                        count: lagged.count(),
-                    }
-                }
-                None => Message::Down {
+        let message = match ready!(self.ticks.poll_recv(context)) {
+            Some(Ok(Tick { number, price })) => {
+                self.counters.ticks_out.add(1);
+                self.next = number + 1;
+                Message::Tick {
                     symbol,
-                    last: self.quotes.last(),
-                },
-            })
+                    number,
+                    price,
+                }
+            }
+            Some(Err(lagged)) => {
+                let count = lagged.count();
+                self.counters.told_lost.add(count);
+                self.next += count;
+                Message::Lost { symbol, count }
+            }
+            None => Message::Down {
+                symbol,
+                last: self.quotes.last(),
+            },
+        };
+        Poll::Ready(message)
     }
 }
 
-fn error(what: impl Display) -> Message {
-    Message::Error(what.to_string())
+/// A tree of failures for somebody who reads a line: what went wrong at its leaves.
+fn in_one_line(failure: &Failure) -> String {
+    let leaves: Vec<_> = failure.leaves().map(ToString::to_string).collect();
+    leaves.join("; ")
 }

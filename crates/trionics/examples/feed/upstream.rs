@@ -1,10 +1,11 @@
 //! The connections to the exchange: one for each symbol that somebody wants, shared by all who want it.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Display};
+use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -22,39 +23,36 @@ use crate::protocol::{Incoming, Message, Outgoing, Request, Symbol};
 use crate::screen::say;
 
 /// How many ticks of a symbol are kept for the clients that are not as fast as the fastest.
-pub(crate) const WINDOW: usize = 128;
+const WINDOW: usize = 128;
 
 /// How long the exchange may take to answer a request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A cache of connections to the exchange.
 pub(crate) struct Upstreams {
-    exchange: SocketAddr,
-    counters: Arc<Counters>,
-    cache: ContextCache<Key, Quotes, AnyError>,
-    deaths: Arc<Deaths>,
+    exchange: Arc<Remote>,
+    cache: ContextCache<Key, Quotes>,
 }
 
 /// What a connection is found by: its symbol, and how many connections for this symbol have died before it.
 ///
-/// So clients of a dead connection can hear of it in peace, while a newcomer gets a new one.
+/// So the clients of a dead connection can hear of it in peace, while a newcomer gets a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     symbol: Symbol,
     n_deaths: u64,
 }
 
-/// How many connections of each symbol have died.
-type Deaths = Mutex<HashMap<Symbol, u64>>;
-
 impl Upstreams {
-    pub(crate) fn new(exchange: SocketAddr, counters: Arc<Counters>) -> Self {
-        let (cache, deaths) = (ContextCache::new(), Arc::default());
+    pub(crate) fn new(address: SocketAddr, counters: Arc<Counters>) -> Self {
+        let deaths = Mutex::default();
         Upstreams {
-            exchange,
-            counters,
-            cache,
-            deaths,
+            exchange: Arc::new(Remote {
+                address,
+                counters,
+                deaths,
+            }),
+            cache: ContextCache::new(),
         }
     }
 
@@ -63,22 +61,18 @@ impl Upstreams {
         self.cache.serve().await
     }
 
-    /// The quotes of a symbol, as a context: the connection stays open at least as long as somebody is inside.
+    /// The quotes of a symbol, as a context: while somebody is inside, the connection stays open.
     pub(crate) fn open(
         &self,
         symbol: Symbol,
-    ) -> impl AsyncContext<Value = CacheValue<Quotes>, Error = AnyError, Run: Send> {
-        let n_deaths = self
-            .deaths
-            .lock()
-            .unwrap()
-            .get(&symbol)
-            .copied()
-            .unwrap_or(0);
-        let (exchange, counters, deaths) =
-            (self.exchange, self.counters.clone(), self.deaths.clone());
-        self.cache.open(Key { symbol, n_deaths }, move || {
-            acm(move |slot| connection(symbol, exchange, counters, deaths, slot))
+    ) -> impl AsyncContext<Value = CacheValue<Quotes>, Error = AnyError, Run: Send> + use<> {
+        let exchange = self.exchange.clone();
+        let key = Key {
+            symbol,
+            n_deaths: exchange.n_deaths(symbol),
+        };
+        self.cache.open(key, move || {
+            acm(move |slot| connection(symbol, exchange, slot))
         })
     }
 }
@@ -86,20 +80,18 @@ impl Upstreams {
 /// A connection to the exchange, from `SUBSCRIBE` to `BYE`.
 async fn connection(
     symbol: Symbol,
-    exchange: SocketAddr,
-    counters: Arc<Counters>,
-    deaths: Arc<Deaths>,
+    exchange: Arc<Remote>,
     slot: Slot<Quotes>,
 ) -> Result<(), Failure> {
-    // Shielded, because a request that is broken off would leave the exchange with a subscriber that never says UNSUBSCRIBE.
-    let subscribing = subscribe(symbol, exchange, counters.clone(), deaths);
-    let (quotes, requests) = shield(timeout(PATIENCE, subscribing)).await??;
-    let _open = counters.upstreams.hold();
+    let _counted = exchange.counters.upstreams.hold();
+    // Shielded, because whoever drops it half-way leaves the exchange with a subscriber that never says UNSUBSCRIBE.
+    let (quotes, mut requests) = shield(subscribe(symbol, exchange.clone())).await?;
 
     slot.provide(quotes.clone()).await;
 
-    // The last client has left, or everything is being cancelled: either way we say goodbye, and wait for the answer.
-    quotes.unsubscribe(requests).await
+    // The last client has left, or everything is being cancelled. This is the exit: it may take its time in both cases.
+    quotes.unsubscribe(&mut requests).await;
+    Ok(())
 }
 
 /// The quotes of one symbol, from one connection.
@@ -119,23 +111,9 @@ pub(crate) struct Tick {
     pub(crate) price: f64,
 }
 
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// The exchange said `BYE` to our `UNSUBSCRIBE`.
-    Bye,
-    /// The exchange hung up, or said something that makes no sense.
-    Died,
-}
-
 impl Quotes {
     pub(crate) fn symbol(&self) -> Symbol {
         self.source.symbol
-    }
-
-    /// A subscription to the ticks that come in from now on.
-    pub(crate) fn subscribe(&self) -> Ticks {
-        self.ticks.subscribe()
     }
 
     /// The number of the last tick that has come in.
@@ -143,50 +121,63 @@ impl Quotes {
         self.source.last.load(Ordering::Relaxed)
     }
 
-    /// How the connection ended, if it has.
-    pub(crate) fn ending(&self) -> Option<Ending> {
-        self.source.ending.get().copied()
+    /// A subscription to the ticks that come in from now on.
+    pub(crate) fn subscribe(&self) -> Ticks {
+        self.ticks.subscribe()
     }
 
-    async fn unsubscribe(&self, mut requests: Outgoing<OwnedWriteHalf>) -> Result<(), Failure> {
+    async fn unsubscribe(&self, requests: &mut Outgoing<OwnedWriteHalf>) {
         let goodbye = async {
             requests.push(Request::Unsubscribe(vec![self.symbol()]));
             requests.flush().await?;
-            // The BYE comes after the ticks that are still on their way.
+            // The BYE comes after the ticks that are still on their way, and ends the stream.
             let mut remaining = self.subscribe();
             while remaining.recv().await.is_some() {}
             Ok::<(), Failure>(())
         };
-        match self.ending() {
-            Some(Ending::Died) => Ok(()),
-            _ => timeout(PATIENCE, goodbye).await?,
+        if self.source.has_died.load(Ordering::Relaxed) {
+            return;
+        }
+        match timeout(PATIENCE, goodbye).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => self.source.die(failure),
+            Err(_) => self.source.die("it does not answer UNSUBSCRIBE"),
         }
     }
 }
 
 async fn subscribe(
     symbol: Symbol,
-    exchange: SocketAddr,
-    counters: Arc<Counters>,
-    deaths: Arc<Deaths>,
-) -> Result<(Quotes, Outgoing<OwnedWriteHalf>), Failure> {
-    let (reader, writer) = TcpStream::connect(exchange).await?.into_split();
-    let (mut incoming, mut outgoing) = (Incoming::new(reader), Outgoing::new(writer));
-    outgoing.push(Request::Subscribe(vec![symbol]));
-    outgoing.flush().await?;
-    let first = match incoming.next().await?.transpose()? {
-        Some(Message::From { first, .. }) => first,
-        Some(Message::Error(refusal)) => return Err(NoQuotes(refusal).into()),
-        Some(other) => return Err(NoQuotes(format!("the exchange answers {other}")).into()),
-        None => return Err(NoQuotes("the exchange hangs up".to_owned()).into()),
+    exchange: Arc<Remote>,
+) -> Result<(Quotes, Outgoing<OwnedWriteHalf>), NoQuotes> {
+    let no_quotes = |reason: &dyn Display| NoQuotes {
+        symbol,
+        reason: reason.to_string(),
     };
-    let last = AtomicU64::new(first - 1);
+    let dialog = async {
+        let (reader, writer) = TcpStream::connect(exchange.address).await?.into_split();
+        let (mut incoming, mut outgoing) = (Incoming::new(reader), Outgoing::new(writer));
+        outgoing.push(Request::Subscribe(vec![symbol]));
+        outgoing.flush().await?;
+        Ok((incoming.next().await?, incoming, outgoing))
+    };
+    let (answer, incoming, outgoing) = timeout(PATIENCE, dialog)
+        .await
+        .map_err(|_| no_quotes(&"the exchange does not answer"))?
+        .map_err(|error: io::Error| no_quotes(&error))?;
+    let first = match answer {
+        Some(Ok(Message::From { first, .. })) => first,
+        Some(Ok(Message::Error(refusal))) => return Err(no_quotes(&refusal)),
+        Some(Ok(other)) => return Err(no_quotes(&format_args!("the exchange says {other}"))),
+        Some(Err(malformed)) => return Err(no_quotes(&malformed)),
+        None => return Err(no_quotes(&"the exchange hangs up")),
+    };
+    let (last, has_died) = (AtomicU64::new(first - 1), AtomicBool::new(false));
     let source = Arc::new(Source {
+        exchange,
         symbol,
         last,
-        ending: OnceLock::new(),
-        counters,
-        deaths,
+        has_died,
     });
     let ticks = broadcast_receiver(ticks(incoming, source.clone()), WINDOW).expect("a window");
     Ok((
@@ -198,50 +189,41 @@ async fn subscribe(
     ))
 }
 
-/// What is known about a connection by reading from it.
-#[derive(Debug)]
-struct Source {
-    symbol: Symbol,
-    last: AtomicU64,
-    ending: OnceLock<Ending>,
-    counters: Arc<Counters>,
-    deaths: Arc<Deaths>,
-}
-
 /// The ticks that come in, up to the end of the connection.
 fn ticks(incoming: Incoming<OwnedReadHalf>, source: Arc<Source>) -> BoxStream<'static, Tick> {
     stream::unfold((incoming, source), async |(mut incoming, source)| {
-        let tick = source.read(&mut incoming).await?;
+        let tick = source.next_tick(&mut incoming).await?;
         Some((tick, (incoming, source)))
     })
     .boxed()
 }
 
+/// What is known about a connection by reading from it.
+#[derive(Debug)]
+struct Source {
+    exchange: Arc<Remote>,
+    symbol: Symbol,
+    last: AtomicU64,
+    /// Whether the connection has ended in any other way than by our `UNSUBSCRIBE`.
+    has_died: AtomicBool,
+}
+
 impl Source {
-    async fn read(&self, incoming: &mut Incoming<OwnedReadHalf>) -> Option<Tick> {
-        let last = self.last.load(Ordering::Relaxed);
+    async fn next_tick(&self, incoming: &mut Incoming<OwnedReadHalf>) -> Option<Tick> {
+        let known = self.last.load(Ordering::Relaxed);
         match incoming.next().await {
             Ok(Some(Ok(Message::Tick {
                 symbol,
                 number,
                 price,
-            }))) if symbol == self.symbol && number == last + 1 => {
+            }))) if symbol == self.symbol && number == known + 1 => {
                 self.last.store(number, Ordering::Relaxed);
-                self.counters.ticks_in.add(1);
+                self.exchange.counters.ticks_in.add(1);
                 return Some(Tick { number, price });
             }
-            Ok(Some(Ok(message)))
-                if message
-                    == (Message::Bye {
-                        symbol: self.symbol,
-                        last,
-                    }) =>
-            {
-                let _ = self.ending.set(Ending::Bye);
-            }
-            Ok(Some(Ok(message))) => {
-                self.die(format_args!("it said \"{message}\" after tick {last}"))
-            }
+            Ok(Some(Ok(Message::Bye { symbol, last })))
+                if symbol == self.symbol && last == known => {}
+            Ok(Some(Ok(message))) => self.die(format_args!("after tick {known} it says {message}")),
             Ok(Some(Err(malformed))) => self.die(malformed),
             Ok(None) => self.die("it hung up without a BYE"),
             Err(error) => self.die(error),
@@ -249,23 +231,53 @@ impl Source {
         None
     }
 
-    fn die(&self, reason: impl fmt::Display) {
+    fn die(&self, reason: impl Display) {
         say(format_args!(
             "the upstream of {} has died: {reason}",
             self.symbol
         ));
-        let _ = self.ending.set(Ending::Died);
-        *self.deaths.lock().unwrap().entry(self.symbol).or_default() += 1;
+        if !self.has_died.swap(true, Ordering::Relaxed) {
+            *self
+                .exchange
+                .deaths
+                .lock()
+                .unwrap()
+                .entry(self.symbol)
+                .or_default() += 1;
+        }
     }
 }
 
-/// The exchange does not give us what we asked for, for this reason.
+/// The exchange, as it is seen from here.
 #[derive(Debug)]
-struct NoQuotes(String);
+struct Remote {
+    address: SocketAddr,
+    counters: Arc<Counters>,
+    /// How many connections of each symbol have died.
+    deaths: Mutex<HashMap<Symbol, u64>>,
+}
 
-impl fmt::Display for NoQuotes {
+impl Remote {
+    fn n_deaths(&self, symbol: Symbol) -> u64 {
+        self.deaths
+            .lock()
+            .unwrap()
+            .get(&symbol)
+            .copied()
+            .unwrap_or(0)
+    }
+}
+
+/// The exchange does not give what was asked for.
+#[derive(Debug)]
+struct NoQuotes {
+    symbol: Symbol,
+    reason: String,
+}
+
+impl Display for NoQuotes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "no quotes of {}: {}", self.symbol, self.reason)
     }
 }
 
