@@ -82,7 +82,7 @@ impl fmt::Display for Boxed {
 /// Bridges to a type that wraps any error and is none itself.
 #[cfg(any(feature = "anyhow", feature = "eyre"))]
 macro_rules! bridge {
-    ($report:ty, $wrapper:ident) => {
+    ($report:ty, $wrapper:ident, $from:ident, $example:literal) => {
         /// Keeps the report whole, with its backtrace and its types.
         pub(crate) struct $wrapper(pub(crate) $report);
 
@@ -110,6 +110,26 @@ macro_rules! bridge {
             }
         }
 
+        impl Failure<AnyError> {
+            /// Makes a failure out of a report; one that was a failure before it became a report is that failure again.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use trionics_errgroup::Failure;
+            ///
+            /// let group = Failure::group("feed", [Failure::new(std::fmt::Error)])?;
+            #[doc = $example]
+            /// # Ok::<(), trionics_errgroup::EmptyGroup>(())
+            /// ```
+            pub fn $from(report: $report) -> Self {
+                match report.downcast::<Boxed>() {
+                    Ok(boxed) => boxed.0,
+                    Err(report) => Self::leaf(AnyError::from(report)),
+                }
+            }
+        }
+
         impl From<Failure<AnyError>> for $report {
             fn from(failure: Failure<AnyError>) -> Self {
                 match failure.0.0 {
@@ -126,6 +146,16 @@ macro_rules! bridge {
 }
 
 #[cfg(feature = "anyhow")]
-bridge!(anyhow::Error, Anyhow);
+bridge!(
+    anyhow::Error,
+    Anyhow,
+    from_anyhow,
+    "assert_eq!(Failure::from_anyhow(anyhow::Error::from(group)).message(), Some(\"feed\"));"
+);
 #[cfg(feature = "eyre")]
-bridge!(eyre::Report, Eyre);
+bridge!(
+    eyre::Report,
+    Eyre,
+    from_eyre,
+    "assert_eq!(Failure::from_eyre(eyre::Report::from(group)).message(), Some(\"feed\"));"
+);

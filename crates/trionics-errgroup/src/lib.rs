@@ -72,7 +72,8 @@
 //! # Features
 //!
 //! - `std` (default): without it the crate is `no_std` and needs `alloc`.
-//! - `anyhow`, `eyre`: `AnyError: From<anyhow::Error>`, for `.map_err(AnyError::from)?`, and `anyhow::Error: From<Failure>`, for `?`. The same for `eyre`.
+//! - `anyhow`, `eyre`: `AnyError: From<anyhow::Error>`, for `.map_err(AnyError::from)?`, `anyhow::Error: From<Failure>`, for `?`,
+//!   and `Failure::from_anyhow`, which gives a whole tree back. The same for `eyre`.
 //! - `serde`: failures serialize as flat lists of nodes.
 #![forbid(unsafe_code)]
 #![no_std]

@@ -46,7 +46,9 @@ fn anyhow_goes_both_ways() {
     );
     assert!(through.is::<std::fmt::Error>());
     let noted = anyhow::Error::from(ours().unwrap_err().with_note("noted"));
-    assert!(format!("{noted:?}").contains("note: noted"));
+    assert!(format!("{noted:#?}").contains("note: noted"));
+    assert!(Failure::from_anyhow(noted).notes().eq(["noted"]));
+    assert!(Failure::from_anyhow(theirs().unwrap_err()).is::<std::fmt::Error>());
     let group = Failure::group("group", [Failure::new(std::fmt::Error)]).unwrap();
     let report = anyhow::Error::from(group);
     assert_eq!(report.to_string(), "group (1 sub-error)");
@@ -86,7 +88,8 @@ fn eyre_goes_both_ways() {
     assert!(through.is::<std::fmt::Error>());
     let noted = eyre::Report::from(ours().unwrap_err().with_note("noted"));
     assert_eq!(noted.chain().count(), 2);
-    assert!(!noted.is::<std::fmt::Error>());
+    assert!(Failure::from_eyre(noted).notes().eq(["noted"]));
+    assert!(Failure::from_eyre(theirs().unwrap_err()).is::<std::fmt::Error>());
     let group = Failure::group("group", [Failure::new(std::fmt::Error)]).unwrap();
     assert_eq!(eyre::Report::from(group).chain().count(), 2);
 }
