@@ -1,5 +1,6 @@
 //! What is measured, one file per group.
 
+mod broadcast;
 mod errgroup;
 mod nursery;
 
@@ -7,5 +8,5 @@ use crate::suite::Group;
 
 /// All groups, in the order of the report.
 pub fn all() -> Vec<Group> {
-    vec![errgroup::group(), nursery::group()]
+    vec![errgroup::group(), nursery::group(), broadcast::group()]
 }

@@ -25,7 +25,8 @@ use futures_core::Stream;
 use crate::{
     broadcast::Broadcast,
     loom::{
-        AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, fence, lock, try_lock,
+        AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, fence, let_others_run,
+        lock, try_lock,
     },
     signal::{ARMED, BLOCKED, IDLE, POLLING, Signal, Ticket},
 };
@@ -35,9 +36,6 @@ const ENDED: u64 = 0b01;
 /// A value was taken from the source whose publication waits for subscribers that are about to lose values.
 const HELD: u64 = 0b10;
 const FLAG_BITS: u32 = 2;
-
-/// No subscriber's number.
-const NOBODY: u64 = u64::MAX;
 
 /// The largest number of values in a block.
 const MAX_BLOCK_LEN: usize = 32;
@@ -65,7 +63,7 @@ pub(crate) struct Channel<S: Stream> {
     witness: AtomicU64,
     /// Number of values taken from the source.
     pulls: AtomicU64,
-    /// Who is inside the source's poll.
+    /// Who polls the source, or has polled it last.
     puller: AtomicU64,
     panicked: AtomicBool,
     /// Never waited for, except by the last handle.
@@ -123,6 +121,8 @@ pub(crate) struct Reader<T> {
     block: Option<Block<T>>,
     /// The position before which this subscriber has let the others go first.
     graced_at: u64,
+    /// Whether this subscription has held the intake: all who hold it later know of its existence, and do not believe to be alone.
+    is_known: bool,
     pub(crate) ticket: Ticket,
 }
 
@@ -159,6 +159,9 @@ enum Pulled<T> {
     Panicked(Box<dyn Any + Send>),
 }
 
+/// What the source has said, or its panic.
+type Polled<T> = Result<Poll<Option<T>>, Box<dyn Any + Send>>;
+
 /// Where a new subscription starts.
 pub(crate) enum Start {
     Now,
@@ -181,7 +184,7 @@ impl<S: Stream> Channel<S> {
             least_cursor: AtomicU64::new(0),
             witness: AtomicU64::new(0),
             pulls: AtomicU64::new(0),
-            puller: AtomicU64::new(NOBODY),
+            puller: AtomicU64::new(0),
             panicked: AtomicBool::new(false),
             intake: Padded(Mutex::new(Intake {
                 source: Some(Box::pin(source)),
@@ -212,6 +215,11 @@ impl<S: Stream> Channel<S> {
             self.least_cursor.store(0, Ordering::SeqCst);
             fence(Ordering::SeqCst);
         }
+        // Announced before the start is read: of a publication and this, the later sees the earlier. So values that are moved to an
+        // only subscriber, who has not seen this one, come before the start.
+        let n_open = table.members.len() + 1;
+        self.n_open.store(n_open, Ordering::SeqCst);
+        self.signal.waiting.has_parked();
         let head = self.head.load(Ordering::SeqCst);
         let published = head >> FLAG_BITS;
         let cursor = match start {
@@ -232,13 +240,13 @@ impl<S: Stream> Channel<S> {
         table.next_id += 1;
         table.n_handles += 1;
         table.members.push(Arc::clone(&member));
-        self.n_open.store(table.members.len(), Ordering::SeqCst);
         Some(Reader {
             member,
             cursor,
             base: 0,
             block: None,
             graced_at: u64::MAX,
+            is_known: false,
             ticket: Ticket::default(),
         })
     }
@@ -257,8 +265,9 @@ impl<S: Stream> Channel<S> {
         if self.waits_for_slowest {
             self.has_moved(member);
         }
-        fence(Ordering::SeqCst);
         if n_open == 0 {
+            // Either the intake is found free below, or whoever holds it sees afterwards that nobody is left.
+            self.signal.waiting.has_parked();
             self.discard_window();
             self.signal.closing.wake_all();
         }
@@ -317,9 +326,10 @@ impl<S: Stream> Channel<S> {
     #[inline]
     fn wake_after_release(&self, concerns_all: bool) {
         // Whoever has found the intake taken has parked before this, or finds it free.
-        fence(Ordering::SeqCst);
-        if concerns_all || !matches!(self.signal.state(), ARMED | BLOCKED) {
-            self.signal.waiting.wake_announced();
+        if self.signal.waiting.has_parked()
+            && (concerns_all || !matches!(self.signal.state(), ARMED | BLOCKED))
+        {
+            self.signal.waiting.wake_parked();
         }
     }
 
@@ -343,7 +353,7 @@ impl<S: Stream> Channel<S> {
     /// Who is inside the source's poll.
     pub(crate) fn puller(&self) -> Option<u64> {
         let puller = self.puller.load(Ordering::Relaxed);
-        (puller != NOBODY).then_some(puller)
+        self.signal.is_polling().then_some(puller)
     }
 
     pub(crate) fn n_open(&self) -> usize {
@@ -417,6 +427,23 @@ impl<S: Stream> Channel<S> {
         }
     }
 
+    /// The slot to read, if it is in the block that was read last: the way that nearly all receives take.
+    #[inline]
+    pub(crate) fn next_slot(&self, reader: &mut Reader<S::Item>) -> Option<usize> {
+        if reader.ticket.is_held() || self.waits_for_slowest || reader.member.is_closed() {
+            return None;
+        }
+        let published = self.head.load(Ordering::Acquire) >> FLAG_BITS;
+        let is_in_window = published.wrapping_sub(reader.cursor).wrapping_sub(1) < self.window;
+        let index = reader.cursor.wrapping_sub(reader.base) as usize;
+        let block_len = reader.block.as_ref().map_or(0, |block| block.len());
+        if !is_in_window || index >= block_len {
+            return None;
+        }
+        reader.move_to(reader.cursor + 1);
+        Some(index)
+    }
+
     /// What is there; the task is then parked no longer.
     #[inline]
     fn poll_window(&self, reader: &mut Reader<S::Item>) -> Poll<Option<Delivery<S::Item>>> {
@@ -433,15 +460,66 @@ impl<S: Stream> Channel<S> {
         Poll::Ready(found)
     }
 
+    /// Asks the source, or parks.
+    #[inline]
     fn poll_source(
         &self,
         reader: &mut Reader<S::Item>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Delivery<S::Item>>> {
+        let mut pulled = None;
+        if self.signal.state() == IDLE
+            && let Some(mut intake) = try_lock(&self.intake)
+        {
+            let mut polled = None;
+            if self.may_be_alone(reader, &intake) {
+                match self.poll_locked(&mut intake, reader.member.id) {
+                    Ok(Poll::Ready(Some(value))) if self.is_alone(reader) => {
+                        drop(intake);
+                        // Whoever has come meanwhile does not rely on being woken from here.
+                        reader.is_known = true;
+                        self.signal.waiting.cancel(&mut reader.ticket);
+                        return Poll::Ready(Some(Delivery::Moved(value)));
+                    }
+                    other => polled = Some(other),
+                }
+            }
+            match self.pull(reader, intake, polled) {
+                Pulled::Slot(index) => return Poll::Ready(Some(Delivery::Slot(index))),
+                other => pulled = Some(other),
+            }
+        }
+        self.poll_or_park(reader, context, pulled)
+    }
+
+    /// Goes on from what came of the first attempt.
+    #[cold]
+    fn poll_or_park(
+        &self,
+        reader: &mut Reader<S::Item>,
+        context: &mut Context<'_>,
+        mut pulled: Option<Pulled<S::Item>>,
+    ) -> Poll<Option<Delivery<S::Item>>> {
         let mut was_refused = false;
         let mut is_parked = false;
         loop {
-            if self.signal.state() != IDLE {
+            match pulled.take() {
+                None => {}
+                Some(Pulled::Slot(index)) => return Poll::Ready(Some(Delivery::Slot(index))),
+                Some(Pulled::Moved(value)) => return Poll::Ready(Some(Delivery::Moved(value))),
+                Some(Pulled::Panicked(payload)) => resume_unwind(payload),
+                Some(Pulled::Grace | Pulled::Again) => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Some(Pulled::Parked) => was_refused = true,
+                Some(Pulled::Changed) => {
+                    if let found @ Poll::Ready(_) = self.poll_window(reader) {
+                        return found;
+                    }
+                }
+            }
+            if matches!(self.signal.state(), ARMED | BLOCKED) {
                 if is_parked {
                     return Poll::Pending;
                 }
@@ -452,20 +530,13 @@ impl<S: Stream> Channel<S> {
             } else if let Some(intake) = try_lock(&self.intake) {
                 // A pull gives the place among the parked up.
                 is_parked = false;
-                match self.pull(reader, intake) {
-                    Pulled::Slot(index) => return Poll::Ready(Some(Delivery::Slot(index))),
-                    Pulled::Moved(value) => return Poll::Ready(Some(Delivery::Moved(value))),
-                    Pulled::Panicked(payload) => resume_unwind(payload),
-                    Pulled::Grace | Pulled::Again => {
-                        context.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                    Pulled::Parked => was_refused = true,
-                    Pulled::Changed => match self.poll_window(reader) {
-                        Poll::Pending => continue,
-                        found => return found,
-                    },
-                }
+                pulled = Some(self.pull(reader, intake, None));
+                continue;
+            } else if !reader.is_known {
+                // Who holds the intake may believe to be alone, and then wakes nobody.
+                context.waker().wake_by_ref();
+                let_others_run();
+                return Poll::Pending;
             } else if is_parked {
                 // Whoever holds the intake looks for parked tasks after its release.
                 return Poll::Pending;
@@ -483,30 +554,50 @@ impl<S: Stream> Channel<S> {
         }
     }
 
+    /// Whether a value could be moved to this reader: nothing is there that it has to read first, and nothing is kept.
+    #[inline]
+    fn may_be_alone(&self, reader: &Reader<S::Item>, intake: &Intake<S>) -> bool {
+        self.is_alone(reader)
+            && !intake.keeps_values
+            && self.head.load(Ordering::Acquire) == reader.cursor << FLAG_BITS
+            && !matches!(self.signal.state(), ARMED | BLOCKED)
+    }
+
+    /// Whether this is the only open subscription. Whoever joins from now on joins behind a value that was taken already.
+    #[inline]
+    fn is_alone(&self, reader: &Reader<S::Item>) -> bool {
+        // An open subscriber counts itself, so that one is nobody else.
+        self.n_open() == 1 && !reader.member.is_closed() && !self.keeps_for_latecomers
+    }
+
     /// Takes at most one value from the source, publishes it, and wakes those who wait for it.
+    #[inline]
     fn pull<'a>(
         &'a self,
         reader: &mut Reader<S::Item>,
         mut intake: MutexGuard<'a, Intake<S>>,
+        polled: Option<Polled<S::Item>>,
     ) -> Pulled<S::Item> {
         let mut garbage = Garbage::default();
-        let pulled = self.pull_locked(reader, &mut intake, &mut garbage);
+        let pulled = self.pull_locked(reader, &mut intake, polled, &mut garbage);
         drop(intake);
+        reader.is_known = true;
         self.signal.waiting.cancel(&mut reader.ticket);
-        self.wake_after_release(matches!(
-            pulled,
-            Pulled::Slot(_) | Pulled::Changed | Pulled::Panicked(_)
-        ));
-        if self.has_ended() {
-            self.signal.closing.wake_all();
-        }
-        if self.n_open() == 0 {
+        let concerns_all = match pulled {
+            Pulled::Slot(_) => true,
+            Pulled::Changed | Pulled::Panicked(_) => {
+                if self.has_ended() {
+                    self.signal.closing.wake_all();
+                }
+                true
+            }
+            _ => false,
+        };
+        self.wake_after_release(concerns_all);
+        if reader.member.is_closed() && self.n_open() == 0 {
             self.discard_window();
         }
-        if !garbage.blocks.is_empty() {
-            self.recycle(garbage.blocks);
-        }
-        drop(garbage.value);
+        garbage.discard(self);
         pulled
     }
 
@@ -514,10 +605,14 @@ impl<S: Stream> Channel<S> {
         &self,
         reader: &mut Reader<S::Item>,
         intake: &mut Intake<S>,
+        polled: Option<Polled<S::Item>>,
         garbage: &mut Garbage<S::Item>,
     ) -> Pulled<S::Item> {
         let head = self.head.load(Ordering::Acquire);
         let published = head >> FLAG_BITS;
+        if let Some(polled) = polled {
+            return self.publish(reader, intake, garbage, head, polled);
+        }
         if head & ENDED != 0 || published > reader.cursor {
             return Pulled::Changed;
         }
@@ -533,31 +628,40 @@ impl<S: Stream> Channel<S> {
             self.signal.set_state(IDLE);
         }
 
-        let was_held = intake.held.is_some();
-        let value = match intake.held.take() {
-            Some(value) => value,
-            None => match self.poll_locked(intake, reader.member.id) {
-                Ok(Poll::Ready(Some(value))) => value,
-                Ok(Poll::Ready(None)) => {
-                    self.head.store(head | ENDED, Ordering::Release);
-                    return Pulled::Changed;
-                }
-                Ok(Poll::Pending) if self.signal.finish_pending() => return Pulled::Again,
-                Ok(Poll::Pending) => return Pulled::Parked,
-                Err(payload) => {
-                    self.panicked.store(true, Ordering::Release);
-                    self.head.store(head | ENDED, Ordering::Release);
-                    return Pulled::Panicked(payload);
-                }
-            },
+        let polled = match intake.held.take() {
+            Some(value) => Ok(Poll::Ready(Some(value))),
+            None => self.poll_locked(intake, reader.member.id),
+        };
+        self.publish(reader, intake, garbage, head, polled)
+    }
+
+    /// Announces what the source has said.
+    fn publish(
+        &self,
+        reader: &mut Reader<S::Item>,
+        intake: &mut Intake<S>,
+        garbage: &mut Garbage<S::Item>,
+        head: u64,
+        polled: Polled<S::Item>,
+    ) -> Pulled<S::Item> {
+        let published = head >> FLAG_BITS;
+        let was_held = head & HELD != 0;
+        let value = match polled {
+            Ok(Poll::Ready(Some(value))) => value,
+            Ok(Poll::Ready(None)) => {
+                self.head.store(head | ENDED, Ordering::Release);
+                return Pulled::Changed;
+            }
+            Ok(Poll::Pending) if self.signal.finish_pending() => return Pulled::Again,
+            Ok(Poll::Pending) => return Pulled::Parked,
+            Err(payload) => {
+                self.panicked.store(true, Ordering::Release);
+                self.head.store(head | ENDED, Ordering::Release);
+                return Pulled::Panicked(payload);
+            }
         };
 
-        // An open subscriber counts itself, so that one is nobody else. Whoever joins now joins behind this value.
-        let is_sole = !self.keeps_for_latecomers
-            && self.n_open() == 1
-            && !reader.member.is_closed.load(Ordering::SeqCst)
-            && (!intake.keeps_values || self.forget_window(intake, garbage));
-        if is_sole {
+        if self.is_alone(reader) && (!intake.keeps_values || self.forget_window(intake, garbage)) {
             garbage.blocks.extend(reader.block.take());
             if !was_held {
                 return Pulled::Moved(value);
@@ -574,63 +678,68 @@ impl<S: Stream> Channel<S> {
             return Pulled::Changed;
         }
 
-        let block = match &intake.block {
-            Some(block) => block,
-            None => {
-                let mut table = lock(&self.table);
-                if reader.graced_at != published
-                    && !self.waits_for_slowest
-                    && table.endangers(published, self.window, self.block_len)
-                {
-                    drop(table);
-                    reader.graced_at = published;
-                    intake.held = Some(value);
-                    self.head.store(head | HELD, Ordering::Release);
-                    return Pulled::Grace;
-                }
-                let spare = table.spare.take();
-                drop(table);
-                let block = spare.unwrap_or_else(|| new_block(self.block_len));
-                let mut table = lock(&self.table);
-                table.evict(published, self.window, self.block_len, &mut garbage.blocks);
-                if table.blocks.is_empty() {
-                    table.first = published;
-                }
-                table.blocks.push_back(Arc::clone(&block));
-                drop(table);
-                intake.keeps_values = true;
-                intake.base = published;
-                intake.block.insert(block)
+        if intake.block.is_none() {
+            let may_yield = reader.graced_at != published && !self.waits_for_slowest;
+            if !self.open_block(intake, garbage, published, may_yield) {
+                reader.graced_at = published;
+                intake.held = Some(value);
+                self.head.store(head | HELD, Ordering::Release);
+                return Pulled::Grace;
             }
-        };
+        }
+        let block = intake.block.as_ref().expect("a block was opened");
         let index = (published - intake.base) as usize;
         let stored = block[index].set(value);
         debug_assert!(stored.is_ok(), "a slot is set once");
-        if reader.cursor == published {
-            if reader.base != intake.base || reader.block.is_none() {
-                reader.base = intake.base;
-                let left = reader.block.replace(Arc::clone(block));
-                garbage.blocks.extend(left);
-            }
+        let is_for_reader = reader.cursor == published;
+        if is_for_reader && (reader.base != intake.base || reader.block.is_none()) {
+            reader.base = intake.base;
+            let left = reader.block.replace(Arc::clone(block));
+            garbage.blocks.extend(left);
         }
         if index + 1 == self.block_len {
             intake.block = None;
         }
         self.head
             .store((published + 1) << FLAG_BITS, Ordering::Release);
-        if reader.cursor != published {
+        if !is_for_reader {
             return Pulled::Changed;
         }
         reader.move_to(published + 1);
         Pulled::Slot(index)
     }
 
-    /// Polls the source with the channel's waker.
-    fn poll_locked(
+    /// Opens a block for the positions from `published` on, unless one that would lose values to it can be given time to read.
+    #[cold]
+    fn open_block(
         &self,
         intake: &mut Intake<S>,
-        puller: u64,
-    ) -> Result<Poll<Option<S::Item>>, Box<dyn Any + Send>> {
+        garbage: &mut Garbage<S::Item>,
+        published: u64,
+        may_yield: bool,
+    ) -> bool {
+        let mut table = lock(&self.table);
+        if may_yield && table.endangers(published, self.window, self.block_len) {
+            return false;
+        }
+        let spare = table.spare.take();
+        drop(table);
+        let block = spare.unwrap_or_else(|| new_block(self.block_len));
+        let mut table = lock(&self.table);
+        table.evict(published, self.window, self.block_len, &mut garbage.blocks);
+        if table.blocks.is_empty() {
+            table.first = published;
+        }
+        table.blocks.push_back(Arc::clone(&block));
+        drop(table);
+        intake.keeps_values = true;
+        intake.base = published;
+        intake.block = Some(block);
+        true
+    }
+
+    /// Polls the source with the channel's waker.
+    fn poll_locked(&self, intake: &mut Intake<S>, puller: u64) -> Polled<S::Item> {
         let Some(source) = &mut intake.source else {
             return Ok(Poll::Ready(None));
         };
@@ -641,7 +750,6 @@ impl<S: Stream> Channel<S> {
                 .as_mut()
                 .poll_next(&mut Context::from_waker(&self.waker))
         }));
-        self.puller.store(NOBODY, Ordering::Relaxed);
         if let Ok(Poll::Pending) = polled {
             return polled;
         }
@@ -834,6 +942,17 @@ impl Member {
 struct Garbage<T> {
     blocks: Vec<Block<T>>,
     value: Option<T>,
+}
+
+impl<T> Garbage<T> {
+    /// To be called with no lock held.
+    #[inline]
+    fn discard<S: Stream<Item = T>>(self, channel: &Channel<S>) {
+        if !self.blocks.is_empty() {
+            channel.recycle(self.blocks);
+        }
+        drop(self.value);
+    }
 }
 
 impl<T> Default for Garbage<T> {

@@ -57,6 +57,9 @@ pub fn try_broadcast_receiver<S: TryStream>(
     TryBroadcastReceiver::open(source, Broadcast::new(max_buffer_size))
 }
 
+/// What a receive from a fallible source gives.
+type Received<S> = Option<Result<<S as TryStream>::Ok, BroadcastError<<S as TryStream>::Error>>>;
+
 /// A subscription to a fallible source that is shared by many; see [`try_broadcast_receiver`].
 pub struct TryBroadcastReceiver<S: TryStream> {
     receiver: BroadcastReceiver<UntilFailure<S>>,
@@ -121,10 +124,7 @@ impl<S: TryStream> TryBroadcastReceiver<S> {
     }
 
     /// Polls for what [`recv`](Self::recv) gives.
-    pub fn poll_recv(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<S::Ok, BroadcastError<S::Error>>>>
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Received<S>>
     where
         S::Ok: Clone,
     {

@@ -19,17 +19,26 @@ pub(crate) use loom::sync::{
 };
 
 /// Locks, whether or not a panic has passed through the lock: every critical section leaves its data consistent.
+#[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Locks if nobody holds the lock, whether or not a panic has passed through it.
+#[inline]
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
         Err(TryLockError::WouldBlock) => None,
     }
+}
+
+/// Tells the model checker that this task asks again until another thread has moved on.
+#[inline]
+pub(crate) fn let_others_run() {
+    #[cfg(trionics_loom)]
+    loom::thread::yield_now();
 }
 
 #[cfg(trionics_loom)]

@@ -201,6 +201,16 @@ impl<S: Stream> BroadcastReceiver<S> {
     where
         S::Item: Clone,
     {
+        if let Some(index) = self.channel.next_slot(&mut self.reader) {
+            return Poll::Ready(Some(Ok(self.reader.take(index))));
+        }
+        self.poll_slowly(context)
+    }
+
+    fn poll_slowly(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<S::Item, Lagged>>>
+    where
+        S::Item: Clone,
+    {
         self.channel
             .poll_receive(&mut self.reader, context)
             .map(|delivery| {

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use crate::loom::{AtomicU8, AtomicU64, AtomicUsize, Mutex, fence, lock};
+use crate::loom::{AtomicU8, AtomicU64, AtomicUsize, Mutex, lock};
 
 /// Nothing is outstanding: whoever is caught up may poll the source.
 pub(crate) const IDLE: u8 = 0;
@@ -25,7 +25,7 @@ pub(crate) const BLOCKED: u8 = 4;
 /// What the source's waker reaches; it owns nothing of the channel, so that a source that keeps its waker keeps no values alive.
 ///
 /// Invariant S1: while a task is parked in `waiting`, the state is `ARMED` or `BLOCKED`, or somebody holds the source's lock,
-/// or somebody who has changed the state is about to call [`WaitSet::wake_all`].
+/// and will look at `waiting` after its release, or somebody who has changed the state is about to call [`WaitSet::wake_all`].
 #[derive(Debug)]
 pub(crate) struct Signal {
     state: AtomicU8,
@@ -44,17 +44,26 @@ impl Signal {
         }
     }
 
+    #[inline]
     pub(crate) fn state(&self) -> u8 {
         self.state.load(Ordering::Acquire)
     }
 
+    /// Whether somebody is inside the source's poll.
+    #[inline]
+    pub(crate) fn is_polling(&self) -> bool {
+        matches!(self.state(), POLLING | WOKEN)
+    }
+
     /// Called by the holder of the source's lock only. A wake that comes between is either seen by the next
     /// [`Signal::finish_pending`], or no longer matters.
+    #[inline]
     pub(crate) fn set_state(&self, state: u8) {
         self.state.store(state, Ordering::Release);
     }
 
     /// The source said `Pending`: returns whether it has asked meanwhile to be polled again.
+    #[inline]
     pub(crate) fn finish_pending(&self) -> bool {
         let armed =
             self.state
@@ -103,7 +112,10 @@ impl Wake for Signal {
 /// No waker is cloned, dropped or woken while its lock is held.
 #[derive(Debug)]
 pub(crate) struct WaitSet {
-    /// Mirrors `Waiters::n_parked`, so that nobody locks in order to wake nobody.
+    /// Number of wakers in `Waiters::parked`, so that nobody locks in order to wake nobody.
+    ///
+    /// Only ever changed, and before waking only ever read, by read-modify-writes. Of two of these the later one sees what was
+    /// done before the earlier: either who wakes sees who has parked, or who has parked sees what is announced.
     n_parked: AtomicUsize,
     /// Mirrors `Waiters::epoch`, so that the owner of an outdated ticket needs no lock.
     epoch: AtomicU64,
@@ -114,7 +126,6 @@ pub(crate) struct WaitSet {
 struct Waiters {
     /// Grows by one whenever everybody is woken; a ticket of an earlier epoch is void.
     epoch: u64,
-    n_parked: usize,
     /// Places in `parked` that were given up in this epoch.
     vacant: Vec<usize>,
     parked: Vec<Option<(u64, Waker)>>,
@@ -130,6 +141,14 @@ pub(crate) struct Ticket(Option<Place>);
 struct Place {
     epoch: u64,
     index: usize,
+}
+
+impl Ticket {
+    /// Whether there may be a place to be given up.
+    #[inline]
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 impl WaitSet {
@@ -153,8 +172,7 @@ impl WaitSet {
                     _ => parked.replace((owner, waker)),
                 };
                 if replaced.is_none() {
-                    waiters.n_parked += 1;
-                    self.n_parked.store(waiters.n_parked, Ordering::Relaxed);
+                    self.n_parked.fetch_add(1, Ordering::AcqRel);
                 }
                 replaced
             }
@@ -169,8 +187,7 @@ impl WaitSet {
                         waiters.parked.len() - 1
                     }
                 };
-                waiters.n_parked += 1;
-                self.n_parked.store(waiters.n_parked, Ordering::Relaxed);
+                self.n_parked.fetch_add(1, Ordering::AcqRel);
                 ticket.0 = Some(Place {
                     epoch: waiters.epoch,
                     index,
@@ -180,8 +197,6 @@ impl WaitSet {
         };
         drop(waiters);
         drop(replaced);
-        // Pairs with the fence in `wake_all`: either that sees this waker, or the caller sees what it announces.
-        fence(Ordering::SeqCst);
     }
 
     /// Gives the place up, if it is still taken.
@@ -200,38 +215,35 @@ impl WaitSet {
         let mut removed = None;
         if place.epoch == waiters.epoch {
             removed = waiters.parked[place.index].take();
-            waiters.n_parked -= usize::from(removed.is_some());
             waiters.vacant.push(place.index);
-            self.n_parked.store(waiters.n_parked, Ordering::Relaxed);
+            self.n_parked
+                .fetch_sub(usize::from(removed.is_some()), Ordering::AcqRel);
         }
         drop(waiters);
         drop(removed);
     }
 
-    /// Wakes everybody who is parked, each once.
+    /// Whether anybody is parked: of those who park later, each sees what was done before this call.
     #[inline]
-    pub(crate) fn wake_all(&self) {
-        // Pairs with the fence in `register`.
-        fence(Ordering::SeqCst);
-        self.wake_announced();
+    pub(crate) fn has_parked(&self) -> bool {
+        self.n_parked.fetch_add(0, Ordering::AcqRel) > 0
     }
 
-    /// As [`WaitSet::wake_all`], after a sequentially consistent fence.
+    /// Wakes everybody who is parked, each once; what they wait for must have been done before.
     #[inline]
-    pub(crate) fn wake_announced(&self) {
-        if self.n_parked.load(Ordering::Relaxed) > 0 {
+    pub(crate) fn wake_all(&self) {
+        if self.has_parked() {
             self.wake_parked();
         }
     }
 
-    fn wake_parked(&self) {
+    pub(crate) fn wake_parked(&self) {
         let mut batch = {
             let mut waiters = lock(&self.waiters);
             waiters.epoch += 1;
-            waiters.n_parked = 0;
             waiters.vacant.clear();
             self.epoch.store(waiters.epoch, Ordering::Release);
-            self.n_parked.store(0, Ordering::Relaxed);
+            self.n_parked.swap(0, Ordering::AcqRel);
             let spare = mem::take(&mut waiters.spare);
             mem::replace(&mut waiters.parked, spare)
         };
@@ -255,8 +267,8 @@ impl WaitSet {
             .iter_mut()
             .find(|parked| matches!(parked, Some((parked, _)) if *parked == owner))
             .and_then(Option::take);
-        waiters.n_parked -= usize::from(removed.is_some());
-        self.n_parked.store(waiters.n_parked, Ordering::Relaxed);
+        self.n_parked
+            .fetch_sub(usize::from(removed.is_some()), Ordering::AcqRel);
         drop(waiters);
         if let Some((_, waker)) = removed {
             waker.wake();
