@@ -13,13 +13,17 @@ mod program;
 mod random;
 #[path = "fuzz_rules/run.rs"]
 mod run;
+#[path = "fuzz_rules/shrink.rs"]
+mod shrink;
 #[path = "fuzz_rules/world.rs"]
 mod world;
 
 use crate::{
     driver::{Manner, drive},
+    model::Coverage,
     program::{Program, Shapes},
     random::Random,
+    shrink::shrink,
 };
 
 const DEFAULT_CASES: u64 = 4_000;
@@ -46,16 +50,25 @@ fn case(seed: u64) -> (Program, Manner, Random) {
     (program, manner, random)
 }
 
-fn check(seed: u64) -> Result<(), String> {
-    let (program, manner, mut random) = case(seed);
-    drive(&program, manner, &mut random)
-        .map(drop)
-        .map_err(|violation| {
-            format!(
-                "TRIONICS_FUZZ_SEED={seed}\n{manner:?}\n{program:?}\n{}\nviolation: {}",
-                violation.log, violation.message
-            )
-        })
+fn check(seed: u64) -> Result<Coverage, String> {
+    let (program, manner, random) = case(seed);
+    let violation = match drive(&program, manner, &mut random.clone()) {
+        Ok(coverage) => return Ok(coverage),
+        Err(violation) => violation,
+    };
+    let small = shrink(&program, |program| {
+        match drive(program, manner, &mut random.clone()) {
+            Ok(_) => false,
+            Err(other) => other.is_like(&violation),
+        }
+    });
+    let Err(shrunk) = drive(&small, manner, &mut random.clone()) else {
+        unreachable!("it was seen to fail");
+    };
+    Err(format!(
+        "TRIONICS_FUZZ_SEED={seed}\n{manner:?}\n{program:?}\nviolation: {}\n\nsmaller: {small:?}\n{}\nviolation: {}",
+        violation.message, shrunk.log, shrunk.message
+    ))
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -152,7 +152,7 @@ struct Frame {
     /// How often it was polled while it waited, since a frame inside was.
     idle_polls: usize,
     /// It has had to wait for a live frame, being cancelled.
-    has_waited: bool,
+    has_waited: Known,
     /// What its body returned in this poll.
     turn: Option<Seen>,
     /// It was first polled in this poll.
@@ -298,7 +298,7 @@ impl Model {
             has_begun: false,
             waits_since: None,
             idle_polls: 0,
-            has_waited: false,
+            has_waited: Known::No,
             turn: None,
             first_turn: false,
             late: Known::No,
@@ -434,30 +434,72 @@ impl Model {
         }
     }
 
-    fn own(&self, frame: FrameId) -> Known {
-        let frame = &self.frames[frame];
+    fn own(&self, id: FrameId) -> Known {
+        let frame = &self.frames[id];
         let scope = frame
             .scope
             .map_or(Known::No, |scope| self.scopes[scope].cancelled);
-        frame.own.max(scope)
+        let own = frame.own.max(scope);
+        if own == Known::No && frame.kind == Kind::Gather && self.loses_its_block(id) {
+            return Known::Maybe;
+        }
+        match frame.state {
+            FrameState::New | FrameState::Live => own,
+            // What a carried future hears of a scope that was left, the rules do not say.
+            _ => own.min(Known::Maybe),
+        }
+    }
+
+    /// Whether something inside a context has cancelled the place where the block would run. The other contexts may
+    /// then be told that there will be no block.
+    fn loses_its_block(&self, gather: FrameId) -> bool {
+        let blocks = self.frames[gather]
+            .members
+            .iter()
+            .filter(|member| self.frames[**member].kind == Kind::Block);
+        blocks
+            .filter(|block| self.frames[**block].state != FrameState::Ended(Ended::Value))
+            .flat_map(|block| &self.frames[*block].providers)
+            .any(|provider| {
+                let mut next = Some(*provider);
+                while let Some(frame) = next.filter(|frame| *frame != gather) {
+                    if self.own(frame) != Known::No {
+                        return true;
+                    }
+                    if self.frames[frame].kind == Kind::Shield {
+                        return false;
+                    }
+                    next = self.frames[frame].parent;
+                }
+                false
+            })
     }
 
     /// Whether a frame is effectively cancelled: rule 1, with rule 7's shields.
     fn effective(&self, frame: FrameId) -> Known {
         if self.frames[frame].is_exit {
-            return Known::No;
+            return self.shielded(frame);
         }
         self.own(frame).max(self.around(frame))
+    }
+
+    /// What reaches through a shield: nothing. Whether it still shields what it leaves behind, the rules do not say.
+    fn shielded(&self, frame: FrameId) -> Known {
+        match self.frames[frame].state {
+            FrameState::New | FrameState::Live => Known::No,
+            _ => Known::Maybe,
+        }
     }
 
     /// Whether a frame is effectively cancelled from around it.
     fn around(&self, id: FrameId) -> Known {
         let frame = &self.frames[id];
         if frame.is_exit || frame.kind == Kind::Shield {
-            return Known::No;
+            return self.shielded(id);
         }
         let from = |parent: FrameId| {
-            let is_sibling_of_exit = frame.kind == Kind::Child && self.frames[parent].is_exit;
+            let is_sibling_of_exit =
+                matches!(frame.kind, Kind::Child | Kind::Context) && self.frames[parent].is_exit;
             if is_sibling_of_exit {
                 // What the code that follows `provide` started, or what ran beside it.
                 let around = self.around_exit(parent).min(Known::Maybe);
@@ -486,6 +528,18 @@ impl Model {
             next = self.frames[frame].parent;
         }
         known
+    }
+
+    /// Whether a frame is effectively cancelled, or was before an exit began around it.
+    fn was_cancelled(&self, id: FrameId) -> bool {
+        let frame = &self.frames[id];
+        self.own(id) != Known::No
+            || (frame.kind != Kind::Shield
+                && frame
+                    .parent
+                    .iter()
+                    .chain(&frame.providers)
+                    .any(|parent| self.was_cancelled(*parent)))
     }
 
     /// Whether anything up to the root is cancelled, shields or not.
@@ -584,8 +638,8 @@ impl Model {
         let parent = self.frames[id].parent;
         let now = self.now;
         let late = match parent {
-            Some(parent) if self.frames[parent].has_waited => self.effective(parent),
-            _ => Known::No,
+            Some(parent) => self.effective(parent).min(self.frames[parent].has_waited),
+            None => Known::No,
         };
         let around = self.around(id);
         let frame = &mut self.frames[id];
@@ -739,11 +793,9 @@ impl Model {
         if live.is_empty() {
             self.frames[id].must_strike = effective == Known::Yes;
         } else {
-            if effective == Known::Yes {
-                self.frames[id].has_waited = true;
-            }
             let now = self.now;
             let frame = &mut self.frames[id];
+            frame.has_waited = frame.has_waited.max(effective);
             frame.waits_since.get_or_insert(now);
             frame.idle_polls += 1;
             self.seen.waits += 1;
@@ -810,6 +862,9 @@ impl Model {
                 let block = self.frames[id].block.expect("set when made");
                 if matches!(self.frames[block].state, FrameState::New | FrameState::Live) {
                     self.cancel_own(block, Known::Yes);
+                }
+                // The others may or may not be told that the block has no value to give.
+                if self.frames[block].state != FrameState::Ended(Ended::Value) {
                     self.cancel_own(nursery, Known::Maybe);
                 }
             }
@@ -1092,8 +1147,9 @@ impl Model {
             }
             (Seen::BlockEnd(Ended::Cancelled), FrameState::New) => {
                 let provider = self.frames[id].parent.expect("in a context");
-                let may_not_begin = self.effective(block) != Known::No
-                    || self.effective(provider) != Known::No
+                // It may have been cancelled before an exit made shields of the frames around it.
+                let may_not_begin = self.was_cancelled(block)
+                    || self.was_cancelled(provider)
                     || self.own(gather) != Known::No;
                 if !may_not_begin {
                     self.violate(format!(
@@ -1355,7 +1411,7 @@ impl Model {
                         .max()
                         .unwrap_or_default();
                     let since = last.max(self.frames[id].waits_since.unwrap_or(self.now));
-                    if self.now.saturating_sub(since) > PATIENCE * 3 {
+                    if self.now.saturating_sub(since) > PATIENCE * 3 && !self.has_known_hang() {
                         self.violate(format!(
                             "rule 9: f{id} waits for {live:?}, which nobody polls, for more than three patiences"
                         ));
@@ -1366,6 +1422,18 @@ impl Model {
         if kind == Kind::Gather {
             self.check_block_at_rest(id);
         }
+    }
+
+    /// KNOWN B1: polls of a parked frame keep a frame around it waiting.
+    pub(crate) fn has_known_hang(&self) -> bool {
+        let held_back = |frame: &FrameId| {
+            self.frames[*frame].state == FrameState::Live && self.frame_is_held_back(*frame)
+        };
+        (0..self.frames.len()).any(|id| held_back(&id))
+            && self
+                .frames
+                .iter()
+                .any(|frame| frame.state == FrameState::Parked && frame.outside.is_some())
     }
 
     fn check_block_at_rest(&mut self, gather: FrameId) {

@@ -220,7 +220,7 @@ impl Generator<'_> {
             }
             Kind::Settings => Node::Settings(Box::new(self.node(inner, place))),
             Kind::Carry => Node::Carry(Box::new(self.node(inner, place))),
-            Kind::Ship => Node::Ship(Box::new(self.node(inner, place))),
+            Kind::Ship => Node::Ship(Box::new(self.node(inner, shielded))),
             Kind::Shield => Node::Shield(Box::new(self.node(inner, shielded))),
             Kind::Nursery => {
                 let slot = self.slot();

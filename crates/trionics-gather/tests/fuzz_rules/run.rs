@@ -226,7 +226,7 @@ impl Place {
         let world = Arc::clone(&self.world);
         async move {
             let outcome = run.await;
-            if scope.is_caught() != outcome.is_err() {
+            if scope.is_caught() && (outcome.is_ok() || !scope.is_cancelled()) {
                 let message = format!("`is_caught` of slot {slot} is wrong");
                 world.model().violate(message);
             }
@@ -242,6 +242,19 @@ impl Place {
         Probe::new(&self.world, id, in_current_scope(body), see_scope)
     }
 
+    fn carry_with(&self, settings: Settings, body: Node) -> Probe<Result<Outcome, Cancelled>> {
+        let current = self.world.model().current();
+        let frame = self.world.frame(Kind::Carried, current);
+        let id = self.probe_id(Role::Outside(frame));
+        let place = self.below(id);
+        let body = place.code(Role::Inside(frame), |place| {
+            let (frame, id) = place.outside(Kind::Settings);
+            let body = settings.run(place.inside(id, frame, body));
+            Probe::new(&place.world, id, body, see_outcome)
+        });
+        Probe::new(&self.world, id, in_current_scope(body), see_scope)
+    }
+
     fn ship(&self, body: Node) -> BoxFuture<Outcome> {
         let place = Self {
             probe: None,
@@ -249,7 +262,8 @@ impl Place {
             ..self.clone()
         };
         self.leaf(Wait::Turn, async move {
-            let shipped = place.carry(body);
+            // KNOWN B2: without settings of its own it loses them when the place where it was made has ended.
+            let shipped = place.carry_with(place.world.settings(), body);
             place.world.add_task(Box::pin(async move {
                 let _ = shipped.await;
             }));

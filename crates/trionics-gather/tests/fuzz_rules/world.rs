@@ -11,10 +11,10 @@ use std::{
 };
 
 use trionics_errgroup::{Failure, Node};
-use trionics_nursery::{CancelScope, FrameKind, Nursery, Report};
+use trionics_nursery::{CancelScope, FrameKind, Nursery, Report, Settings, testing::VirtualClock};
 
 use crate::{
-    model::{FrameId, Kind, Model, ProbeId, Role, ScopeId, Seen, Shape, Told},
+    model::{FrameId, Kind, Model, PATIENCE, ProbeId, Role, ScopeId, Seen, Shape, Told},
     program::Slot,
 };
 
@@ -29,6 +29,7 @@ pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(crate) struct World {
     model: Mutex<Model>,
     state: Mutex<State>,
+    pub(crate) clock: Option<VirtualClock>,
 }
 
 #[derive(Default)]
@@ -68,6 +69,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl World {
     pub(crate) fn new(n_gates: usize, has_clock: bool) -> Arc<Self> {
         Arc::new(Self {
+            clock: has_clock.then(VirtualClock::new),
             model: Mutex::new(Model::new(n_gates, has_clock)),
             state: Mutex::new(State {
                 gates: (0..n_gates).map(|_| Gate::default()).collect(),
@@ -78,6 +80,20 @@ impl World {
 
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         lock(&self.model)
+    }
+
+    /// The settings of the program.
+    pub(crate) fn settings(self: &Arc<Self>) -> Settings {
+        let world = Arc::downgrade(self);
+        let settings = Settings::new().patience(PATIENCE).on_report(move |report| {
+            if let Some(world) = world.upgrade() {
+                world.told(report);
+            }
+        });
+        match &self.clock {
+            Some(clock) => settings.clock(clock.clone()),
+            None => settings,
+        }
     }
 
     /// The scope of a slot, to be entered now.
