@@ -28,7 +28,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// If `max_buffer_size` is zero or larger than [`MAX_BUFFER_SIZE`]; the error gives the source back.
+/// If `max_buffer_size` is zero or larger than [`MAX_BUFFER_SIZE`](crate::MAX_BUFFER_SIZE); the error gives the source back.
 ///
 /// # Examples
 ///
