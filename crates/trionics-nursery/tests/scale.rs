@@ -79,24 +79,22 @@ fn a_hundred_thousand_children_unwind_through_their_exits() {
             n.start_soon(async {
                 let _ = CancelScope::new()
                     .run(async {
-                        shield(async {
-                            pause().await;
-                            exits.fetch_add(1, Ordering::SeqCst);
-                        })
-                        .await;
+                        shield(gate.wait()).await;
+                        exits.fetch_add(1, Ordering::SeqCst);
                         never().await;
                     })
                     .await;
                 Ok(())
             });
         }
-        gate.wait().await;
         Ok(())
     })));
-    assert!(probe.poll().is_pending());
+    probe.waits();
     scope.cancel("all of you");
+    probe.waits();
+    gate.open();
     assert!(probe.ends().is_err());
-    assert!(exits.load(Ordering::SeqCst) > 0);
+    assert_eq!(exits.load(Ordering::SeqCst), MANY);
 }
 
 #[test]

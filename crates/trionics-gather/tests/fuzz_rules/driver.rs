@@ -287,7 +287,7 @@ impl Driver {
             }
             self.settle();
         }
-        if !self.is_done() && !self.only_strays_are_left() && !self.world.model().has_known_hang() {
+        if !self.is_done() && !self.only_strays_are_left() {
             self.world.model().violate("it hangs");
         }
     }

@@ -169,6 +169,8 @@ struct Frame {
     around_at_turn: Known,
     /// An exit runs in it: no cancellation from outside or its own reaches that code.
     is_exit: bool,
+    /// What waits for a block in it, out to the context.
+    provides: Vec<FrameId>,
     /// The frame is a `provide` that may have been parked unpolled.
     uncertain: bool,
     // Of nurseries and gathers.
@@ -307,6 +309,7 @@ impl Model {
             effective_at_turn: Known::No,
             around_at_turn: Known::No,
             is_exit: false,
+            provides: Vec::new(),
             uncertain: false,
             members: Vec::new(),
             failures: Vec::new(),
@@ -460,19 +463,19 @@ impl Model {
         blocks
             .filter(|block| self.frames[**block].state != FrameState::Ended(Ended::Value))
             .flat_map(|block| &self.frames[*block].providers)
-            .any(|provider| {
-                let mut next = Some(*provider);
-                while let Some(frame) = next.filter(|frame| *frame != gather) {
-                    if self.own(frame) != Known::No {
-                        return true;
-                    }
-                    if self.frames[frame].kind == Kind::Shield {
-                        return false;
-                    }
-                    next = self.frames[frame].parent;
-                }
-                false
-            })
+            .any(|provider| self.is_cancelled_up_to(*provider, gather))
+    }
+
+    fn is_cancelled_up_to(&self, id: FrameId, gather: FrameId) -> bool {
+        let frame = &self.frames[id];
+        id != gather
+            && (self.own(id) != Known::No
+                || (frame.kind != Kind::Shield
+                    && frame
+                        .parent
+                        .iter()
+                        .chain(&frame.providers)
+                        .any(|parent| self.is_cancelled_up_to(*parent, gather))))
     }
 
     /// Whether a frame is effectively cancelled: rule 1, with rule 7's shields.
@@ -480,7 +483,25 @@ impl Model {
         if self.frames[frame].is_exit {
             return self.shielded(frame);
         }
-        self.own(frame).max(self.around(frame))
+        self.own(frame)
+            .max(self.around(frame))
+            .min(self.unless_exit_begins(frame))
+    }
+
+    /// `Maybe` if the block that the frame waits for has ended, or may have: then the exit begins, though its code does
+    /// not run yet.
+    fn unless_exit_begins(&self, frame: FrameId) -> Known {
+        let begins = self.frames[frame].provides.iter().any(|provide| {
+            let block = self.frames[*provide].block.expect("set when made");
+            let gather = self.frames[block].parent.expect("a block has a gather");
+            self.frames[*provide].state == FrameState::Live
+                && match self.frames[block].state {
+                    FrameState::Live => false,
+                    FrameState::New => self.was_cancelled(block) || self.own(gather) != Known::No,
+                    _ => true,
+                }
+        });
+        if begins { Known::Maybe } else { Known::Yes }
     }
 
     /// What reaches through a shield: nothing. Whether it still shields what it leaves behind, the rules do not say.
@@ -514,6 +535,7 @@ impl Model {
             .map(|parent| from(*parent))
             .max()
             .unwrap_or(Known::No)
+            .min(self.unless_exit_begins(id))
     }
 
     /// What `around` would say were the frame no exit's shield.
@@ -669,6 +691,11 @@ impl Model {
         self.frames[id].uncertain = self.frames[id].late != Known::No;
         let context = self.context_of(id);
         self.frames[context].has_provided = true;
+        let mut next = Some(provider);
+        while let Some(frame) = next {
+            self.frames[frame].provides.push(id);
+            next = self.frames[frame].parent.filter(|_| frame != context);
+        }
     }
 
     fn context_of(&self, provide: FrameId) -> FrameId {
@@ -936,7 +963,9 @@ impl Model {
                 }
             }
             None if self.frames[id].first_turn && self.frames[id].late != Known::No => {
-                if *seen != Seen::Pending {
+                let is_elsewhere = kind == Kind::Carried && poller_around != Known::Yes;
+                let is_stopped = is_elsewhere && matches!(seen, Seen::Stopped(_));
+                if *seen != Seen::Pending && !is_stopped {
                     self.violate(format!("rule 8: f{id} starts late and gives {seen:?}"));
                 }
                 self.seen.parked_unpolled += 1;
@@ -1411,7 +1440,7 @@ impl Model {
                         .max()
                         .unwrap_or_default();
                     let since = last.max(self.frames[id].waits_since.unwrap_or(self.now));
-                    if self.now.saturating_sub(since) > PATIENCE * 3 && !self.has_known_hang() {
+                    if self.now.saturating_sub(since) > PATIENCE * 3 {
                         self.violate(format!(
                             "rule 9: f{id} waits for {live:?}, which nobody polls, for more than three patiences"
                         ));
@@ -1422,18 +1451,6 @@ impl Model {
         if kind == Kind::Gather {
             self.check_block_at_rest(id);
         }
-    }
-
-    /// KNOWN B1: polls of a parked frame keep a frame around it waiting.
-    pub(crate) fn has_known_hang(&self) -> bool {
-        let held_back = |frame: &FrameId| {
-            self.frames[*frame].state == FrameState::Live && self.frame_is_held_back(*frame)
-        };
-        (0..self.frames.len()).any(|id| held_back(&id))
-            && self
-                .frames
-                .iter()
-                .any(|frame| frame.state == FrameState::Parked && frame.outside.is_some())
     }
 
     fn check_block_at_rest(&mut self, gather: FrameId) {
@@ -1511,6 +1528,8 @@ impl Model {
                 told.swap_remove(place);
             }
         }
+        // KNOWN B3: blocks are reported once per way to them.
+        told.retain(|told| *told != Told::NotPolled || self.seen.abandoned == 0);
         if !missing.is_empty() {
             self.violate(format!("not reported: {missing:?}"));
         }

@@ -229,9 +229,7 @@ impl Gate {
             if state.is_open {
                 return Poll::Ready(());
             }
-            if !state.wakers.iter().any(|known| known.will_wake(&waker)) {
-                state.wakers.push(waker);
-            }
+            state.wakers.push(waker);
             Poll::Pending
         })
     }
