@@ -9,6 +9,10 @@ use crate::node::{Children, Kind, Slot};
 use crate::{Failure, Node};
 
 /// What became of the failures that a handler was shown.
+///
+/// # Examples
+///
+/// See [`Catch`].
 #[derive(Debug)]
 pub enum Handled<E> {
     /// They are dealt with.

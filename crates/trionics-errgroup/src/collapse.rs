@@ -76,7 +76,7 @@ pub struct Collapse<E, I = NothingIgnored> {
     errors: PhantomData<fn(&E)>,
 }
 
-/// Which results of a collapse are not wanted: the group is then kept as it was.
+/// Which results of a collapse are not wanted: the group is then kept as it was. [`Collapse`] implements it on the way.
 pub trait Ignore<E> {
     /// Whether a group that would collapse to this node is to be kept.
     fn ignores(&self, node: &Node<E>) -> bool;

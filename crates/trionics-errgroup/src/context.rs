@@ -13,9 +13,22 @@ use crate::{Failure, Node};
 /// So a context is either kept inside the node that it explains, or it refers by its [`FailureMark`] to a node in another
 /// place, usually the one beside. Moving, splitting, collapsing and mapping keep such a reference; it leads nowhere
 /// once the node that it refers to has been taken out of the tree.
+///
+/// # Examples
+///
+/// See [`FailureMark`].
 pub struct FailureContext<'a, E>(&'a Attached<E>);
 
 /// How a context relates to the node that it explains.
+///
+/// # Examples
+///
+/// ```
+/// use trionics_errgroup::{ContextRelation, Failure};
+///
+/// let failure = Failure::leaf("gave up").with_handled(Failure::leaf("would block"));
+/// assert!(failure.contexts().all(|context| context.relation() == ContextRelation::Handled));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ContextRelation {

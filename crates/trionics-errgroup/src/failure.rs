@@ -98,6 +98,19 @@ impl<E> Failure<E> {
     }
 
     /// Makes a failure out of the `Cancelled` that one was given.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::{Cancelled, Failure};
+    ///
+    /// fn pass_on(outcome: Result<u8, Cancelled>) -> Result<u8, Failure> {
+    ///     outcome.map_err(Failure::cancelled)
+    /// }
+    /// # let reason = trionics_errgroup::CancelReason::Deadline;
+    /// # let given = Cancelled::__new(reason, std::panic::Location::caller());
+    /// # assert!(pass_on(Err(given)).unwrap_err().is_cancelled());
+    /// ```
     pub fn cancelled(cancelled: Cancelled) -> Self {
         Self::from_node(Node::rich(Kind::Cancelled(cancelled)))
     }

@@ -8,7 +8,11 @@ use core::{fmt, slice};
 use crate::node::{IntoChildren, Kind, Slot};
 use crate::{AnyError, Failure, Node};
 
-/// The leaves of a tree, depth first and from left to right; see [`Node::leaves`].
+/// The leaves of a tree, depth first and from left to right.
+///
+/// # Examples
+///
+/// See [`Node::leaves`].
 #[must_use = "iterators do nothing until they are asked"]
 pub struct Leaves<'a, E> {
     /// The node from which the walk starts, until it has been looked at.

@@ -163,6 +163,10 @@ enum What<'a, E> {
 }
 
 /// Says in what a failure is not the one that was expected.
+///
+/// # Examples
+///
+/// See [`Expected`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mismatch {
     /// Where the difference is: the messages of the groups around, outermost first.

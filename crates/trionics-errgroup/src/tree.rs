@@ -58,6 +58,14 @@ type AskSource<E> = for<'e> fn(&'e E) -> Option<&'e (dyn Error + 'static)>;
 /// The errors that can be asked for their source: everything that implements [`Error`], and [`AnyError`].
 pub trait LeafError: fmt::Display + sealed::Sealed {
     /// The error's source.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_errgroup::{AnyError, LeafError};
+    ///
+    /// assert!(AnyError::new(std::fmt::Error).leaf_source().is_none());
+    /// ```
     fn leaf_source(&self) -> Option<&(dyn Error + 'static)>;
 }
 

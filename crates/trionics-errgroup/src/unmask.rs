@@ -34,6 +34,10 @@ pub fn maybe_raise_from_masking_exc<E>(failure: Failure<E>) -> Failure<E> {
 }
 
 /// A failure and the cancellation that masks it.
+///
+/// # Examples
+///
+/// See [`Unmask::report`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Masked<'a, E> {
@@ -66,7 +70,7 @@ pub struct Unmask<E, K = NoPairKept> {
     errors: PhantomData<fn(&E)>,
 }
 
-/// Which pairs of a cancellation and a failure are not to be unmasked.
+/// Which pairs of a cancellation and a failure are not to be unmasked; [`Unmask`] implements it on the way.
 pub trait KeepPair<E> {
     /// Whether the failure is to stay masked by this `Cancelled`, or group of them.
     fn keeps(&self, masker: &Node<E>, masked: &Node<E>) -> bool;
