@@ -331,20 +331,19 @@ fn statistics_tell_backlogs_losses_and_waiters() {
     );
 }
 
+type Boxed = Pin<Box<dyn Stream<Item = u32> + Send>>;
+
 /// B-048: while somebody is inside the source's poll, it is named.
 #[test]
 fn statistics_name_the_puller() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let look: Arc<
-        std::sync::Mutex<Option<BroadcastReceiver<Pin<Box<dyn Stream<Item = u32> + Send>>>>>,
-    > = Arc::default();
+    let look: Arc<std::sync::Mutex<Option<BroadcastReceiver<Boxed>>>> = Arc::default();
     let (in_source, looking) = (seen.clone(), look.clone());
-    let source: Pin<Box<dyn Stream<Item = u32> + Send>> =
-        Box::pin(stream::iter(0..2).inspect(move |_| {
-            if let Some(receiver) = &*looking.lock().unwrap() {
-                in_source.lock().unwrap().push(receiver.statistics().puller);
-            }
-        }));
+    let source: Boxed = Box::pin(stream::iter(0..2).inspect(move |_| {
+        if let Some(receiver) = &*looking.lock().unwrap() {
+            in_source.lock().unwrap().push(receiver.statistics().puller);
+        }
+    }));
     let mut first = broadcast_receiver(source, 2).unwrap();
     let mut second = first.subscribe();
     *look.lock().unwrap() = Some(first.subscribe());
