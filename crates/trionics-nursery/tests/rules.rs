@@ -579,10 +579,6 @@ fn rule_05_borrowed_work_without_a_way_to_say_so_panics_with_the_reason() {
 #[test]
 fn rule_05_carried_work_in_a_task_of_its_own_returns_cancelled() {
     let scope = CancelScope::new();
-    let carried = ends(scope.run(async { in_current_scope(never()) }));
-    let _ = carried;
-    // While the scope runs, its cancellation reaches the carried future in the other task.
-    let scope = CancelScope::new();
     let carried = Drawer::new();
     let mut home = Probe::new(scope.run(async {
         carried.put(in_current_scope(never()));

@@ -35,7 +35,7 @@ fn require_send<F: Future + Send>(future: F) -> F {
 
 #[test]
 fn an_async_closure_by_name() {
-    let data = vec![1, 2, 3];
+    let data = [1, 2, 3];
     let outcome: Result<usize, Failure<Word>> = ends(open_nursery(async |n| {
         n.start_soon(async {
             pause().await;
@@ -49,7 +49,7 @@ fn an_async_closure_by_name() {
 
 #[test]
 fn a_closure_that_returns_an_async_move_block() {
-    let data = vec![1, 2, 3];
+    let data = [1, 2, 3];
     let borrowed = &data;
     let outcome = ends(open_nursery(|n: Nursery<'_, Word>| async move {
         n.start_soon(async move {
@@ -68,7 +68,7 @@ fn a_closure_that_calls_an_async_function() {
         let sum = n.spawn(async move { Ok(data.iter().sum()) });
         Ok(sum.await.unwrap())
     }
-    let data = vec![1, 2, 3];
+    let data = [1, 2, 3];
     assert_eq!(ends(open_nursery(|n| work(n, &data))), Ok(6));
 }
 
@@ -144,6 +144,7 @@ fn a_trait_method_that_returns_a_sendable_future() {
         base: usize,
     }
     impl Service for Counter {
+        #[allow(clippy::manual_async_fn, reason = "the shape under test")]
         fn serve(&self, name: &str) -> impl Future<Output = Result<usize, Failure<Word>>> + Send {
             async move {
                 let total = AtomicUsize::new(self.base);

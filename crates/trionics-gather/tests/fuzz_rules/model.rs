@@ -483,9 +483,15 @@ impl Model {
         if self.frames[frame].is_exit {
             return self.shielded(frame);
         }
-        self.own(frame)
+        let effective = self
+            .own(frame)
             .max(self.around(frame))
-            .min(self.unless_exit_begins(frame))
+            .min(self.unless_exit_begins(frame));
+        let was_told = effective == Known::No
+            && self.frames[frame].kind == Kind::Block
+            && self.was_cancelled(frame);
+        // A block beside an exit may have been told before the exit began.
+        if was_told { Known::Maybe } else { effective }
     }
 
     /// `Maybe` if the block that the frame waits for has ended, or may have: then the exit begins, though its code does
@@ -603,6 +609,19 @@ impl Model {
             .iter()
             .chain(&frame.providers)
             .any(|parent| *parent == outer || self.is_inside(*parent, outer))
+    }
+
+    /// As `is_inside`, through frames that have not ended: what a carried future still belongs to when the frame that
+    /// made it has ended, the rules do not say.
+    fn is_surely_inside(&self, inner: FrameId, outer: FrameId) -> bool {
+        let frame = &self.frames[inner];
+        frame.parent.iter().chain(&frame.providers).any(|parent| {
+            let is_there = matches!(
+                self.frames[*parent].state,
+                FrameState::New | FrameState::Live
+            );
+            *parent == outer || is_there && self.is_surely_inside(*parent, outer)
+        })
     }
 
     fn live_inside(&self, frame: FrameId) -> Vec<FrameId> {
@@ -1023,7 +1042,9 @@ impl Model {
             if frame == outer {
                 return false;
             }
-            if self.frames[frame].kind == Kind::Carried {
+            let probe = self.frames[frame].outside;
+            let is_task = probe.is_some_and(|probe| self.probes[probe].parent.is_none());
+            if self.frames[frame].kind == Kind::Carried && is_task {
                 return true;
             }
             next = self.frames[frame].parent;
@@ -1258,12 +1279,20 @@ impl Model {
             ));
         }
         let live = self.live_inside(id);
-        let certain = live.iter().any(|inner| !self.frames[*inner].uncertain);
-        if certain {
-            self.check_patience(id, &live);
+        let certain: Vec<_> = live
+            .iter()
+            .copied()
+            .filter(|inner| !self.frames[*inner].uncertain && self.is_surely_inside(*inner, id))
+            .collect();
+        if !certain.is_empty() {
+            self.check_patience(id, &certain);
         }
         for inner in live {
-            if certain {
+            if self.is_elsewhere(inner, id) {
+                self.may_tell.push(Told::NotPolled);
+                continue;
+            }
+            if !certain.is_empty() {
                 self.seen.abandoned += 1;
                 self.may_tell.push(Told::NotPolled);
             }
