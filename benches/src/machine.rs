@@ -12,6 +12,7 @@ pub fn description() -> Vec<String> {
         env::consts::ARCH,
         processor()
     )];
+    facts.extend(load());
     facts.extend(compiler());
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
     if let Ok(text) = fs::read_to_string(lock) {
@@ -32,6 +33,15 @@ fn processor() -> String {
             Some(line.split_once(':')?.1.trim().to_owned())
         })
         .unwrap_or_else(|| "a processor that has no name here".to_owned())
+}
+
+/// How busy the machine was, where the system tells it in Linux's way.
+fn load() -> Option<String> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    let average = text.split_whitespace().next()?;
+    Some(format!(
+        "load average at the start: {average} (other programs blur the figures)"
+    ))
 }
 
 /// What the compiler says of itself.

@@ -64,10 +64,10 @@ pub fn measure(group: &str, case: &Case, plan: Plan) -> Outcome {
     for subject in case.subjects() {
         let name = subject.name();
         match guarded(group, case, name, || calibrate(subject.set_up(), plan.turn)) {
-            Ok((turn, iterations)) => players.push(Player {
+            Ok((turn, length)) => players.push(Player {
                 name,
                 turn,
-                iterations,
+                length,
                 times: Vec::new(),
             }),
             Err(message) => failed.push((name, message)),
@@ -81,11 +81,9 @@ pub fn measure(group: &str, case: &Case, plan: Plan) -> Outcome {
             if failed.iter().any(|(name, _)| *name == player.name) {
                 continue;
             }
-            let iterations = player.iterations;
-            match guarded(group, case, player.name, || (player.turn)(iterations)) {
-                Ok(time) => player
-                    .times
-                    .push(time.as_nanos() as f64 / (iterations * case.units()) as f64),
+            let length = player.length;
+            match guarded(group, case, player.name, || length.time(&mut player.turn)) {
+                Ok(nanoseconds) => player.times.push(nanoseconds / case.units() as f64),
                 Err(message) => {
                     failed.push((player.name, message));
                     let broken: Turn = mem::replace(&mut player.turn, Box::new(|_| Duration::ZERO));
@@ -127,23 +125,54 @@ pub fn measure(group: &str, case: &Case, plan: Plan) -> Outcome {
 struct Player {
     name: &'static str,
     turn: Turn,
-    iterations: u64,
+    length: Length,
     /// Nanoseconds per unit, one figure per round.
     times: Vec<f64>,
 }
 
+/// How long a turn is: the same time for all subjects of a case, as far as whole iterations allow.
+#[derive(Clone, Copy)]
+struct Length {
+    /// A turn is cut into batches, and the median of their times is the time of the turn: where other programs want
+    /// the processor, they spoil some batches, not the turn.
+    batches: u64,
+    /// Iterations in a batch.
+    iterations: u64,
+}
+
+impl Length {
+    /// Short ones, so that most fall between two interruptions; fewer if a single iteration is longer.
+    const BATCHES: u64 = 31;
+
+    /// Lets a subject take its turn; nanoseconds per iteration.
+    fn time(self, turn: &mut Turn) -> f64 {
+        let batch = |_| turn(self.iterations).as_nanos() as f64 / self.iterations as f64;
+        Spread::of((0..self.batches).map(batch).collect()).median
+    }
+}
+
 /// Warms a subject up, and finds out how many iterations fill a turn.
-fn calibrate(mut turn: Turn, aim: Duration) -> (Turn, u64) {
+fn calibrate(mut turn: Turn, aim: Duration) -> (Turn, Length) {
+    let batch = aim.as_secs_f64() / Length::BATCHES as f64;
     let mut iterations = 1_u64;
     loop {
         let time = turn(iterations).as_secs_f64().max(1e-9);
-        let fitting = (iterations as f64 * aim.as_secs_f64() / time) as u64;
-        if time >= aim.as_secs_f64() / 2.0 {
-            return (turn, fitting.max(1));
+        if time >= batch / 2.0 {
+            break;
         }
         // Step by step: the first iterations are the slow ones.
+        let fitting = (iterations as f64 * batch / time) as u64;
         iterations = fitting.clamp(iterations + 1, iterations * 20);
     }
+    // Whoever was disturbed here would have short turns from there on: the fastest of a few counts.
+    let fastest = (0..3)
+        .map(|_| turn(iterations).as_secs_f64().max(1e-9) / iterations as f64)
+        .fold(f64::INFINITY, f64::min);
+    let length = Length {
+        batches: ((aim.as_secs_f64() / fastest) as u64).clamp(1, Length::BATCHES),
+        iterations: ((batch / fastest) as u64).max(1),
+    };
+    (turn, length)
 }
 
 /// Runs a part of a subject's work; a panic becomes its message.
@@ -307,6 +336,48 @@ mod tests {
                 high: 0.75
             })
         );
+    }
+
+    #[test]
+    fn a_few_disturbed_batches_do_not_count() {
+        let disturbed = || {
+            let mut batches = 0_u64;
+            move |iterations: u64| {
+                batches += 1;
+                let disturbance = if batches.is_multiple_of(3) {
+                    10_000_000
+                } else {
+                    0
+                };
+                Duration::from_nanos(iterations * 100 + disturbance)
+            }
+        };
+        let case = Case::new("case", "item", 1, "").timed_subject("peer", disturbed);
+        let outcome = measure("group", &case, PLAN);
+        let expected = Spread {
+            low: 100.0,
+            median: 100.0,
+            high: 100.0,
+        };
+        assert_eq!(outcome.measured[0].nanoseconds, expected);
+    }
+
+    #[test]
+    fn a_turn_is_as_long_as_planned() {
+        for (nanoseconds, batches, iterations) in [
+            (10, 31, 322),
+            (100, 31, 32),
+            (30_000, 3, 1),
+            (200_000, 1, 1),
+        ] {
+            let subject = pretended(nanoseconds, Rc::new(Cell::new(1)));
+            let (_, length) = calibrate(subject(), PLAN.turn);
+            assert_eq!(
+                (length.batches, length.iterations),
+                (batches, iterations),
+                "{nanoseconds}"
+            );
+        }
     }
 
     #[test]
