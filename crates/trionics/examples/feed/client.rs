@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use tokio::net::TcpSocket;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -42,6 +42,17 @@ pub(crate) enum Role {
     Latecomer,
 }
 
+/// The acts of a rehearsal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Act {
+    /// Clients come and go, the slow ones are told of losses.
+    Bustle = 1,
+    /// An exchange connection has died: those who had it hear of it, newcomers get a new one.
+    Crash,
+    /// The slow ones look away, until the server is stuck in the middle of a line to each of them.
+    Finale,
+}
+
 /// The roles of ten clients.
 const CAST: [Role; 10] = [
     Role::Steady,
@@ -61,8 +72,9 @@ const CAST: [Role; 10] = [
 pub(crate) struct Floor {
     /// The newest tick of each symbol that any client has received.
     newest: BTreeMap<Symbol, AtomicU64>,
-    /// Whether the server has begun to say `BYE` to clients that did not ask for it.
-    closing: AtomicBool,
+    is_finale: AtomicBool,
+    /// Whether the server takes leave of clients that did not ask for it.
+    is_closing: AtomicBool,
     /// How many times a client was told that an exchange connection is down.
     told_down: Count,
 }
@@ -76,8 +88,8 @@ pub(crate) struct Client<'a> {
     server: SocketAddr,
     tape: &'a Tape,
     floor: &'a Floor,
-    settled: AtomicBool,
-    played: AtomicBool,
+    /// The last act that it has played, as a number.
+    played: AtomicU8,
 }
 
 impl Floor {
@@ -96,8 +108,12 @@ impl Floor {
         self.newest[&symbol].load(Ordering::Relaxed)
     }
 
+    pub(crate) fn begin_finale(&self) {
+        self.is_finale.store(true, Ordering::Relaxed);
+    }
+
     fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Relaxed)
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     /// Waits until other clients have received `n_ticks` more of this symbol, or the server is closing.
@@ -141,7 +157,7 @@ impl<'a> Client<'a> {
             Role::Latecomer => vec![DOOMED, SELDOM],
         };
         let symbols = wanted.into_iter().map(symbol).collect();
-        let (settled, played) = (AtomicBool::new(false), AtomicBool::new(false));
+        let played = AtomicU8::new(0);
         Client {
             number,
             role,
@@ -149,25 +165,27 @@ impl<'a> Client<'a> {
             server,
             tape,
             floor,
-            settled,
             played,
         }
     }
 
-    /// Whether all that it can do is done, as long as every exchange connection lives.
-    pub(crate) fn has_settled(&self) -> bool {
-        self.settled.load(Ordering::Relaxed) || self.has_played()
+    /// Whether nothing in the rehearsal has to wait for this client any more, up to the end of this act.
+    pub(crate) fn has_played(&self, act: Act) -> bool {
+        self.played.load(Ordering::Relaxed) >= act as u8
     }
 
-    /// Whether it has done what its role is about; a client that stays goes on nevertheless.
-    pub(crate) fn has_played(&self) -> bool {
-        self.played.load(Ordering::Relaxed)
+    fn has_played_up_to(&self, act: Act) {
+        self.played.store(act as u8, Ordering::Relaxed);
     }
 
     /// Plays the role to its end.
     pub(crate) async fn play(&self) -> Result<Books, Failure> {
         match self.role {
-            Role::Steady => self.play_steady().await,
+            Role::Steady => {
+                let books = self.play_steady().await;
+                self.floor.is_closing.store(true, Ordering::Relaxed);
+                books
+            }
             Role::Slow => self.play_slow().await,
             Role::HangsUp => self.play_hangs_up().await,
             Role::Visitor => self.play_visitor().await,
@@ -178,17 +196,19 @@ impl<'a> Client<'a> {
 
     async fn play_steady(&self) -> Result<Books, Failure> {
         let mut line = self.subscribe(KERNELS_CHOICE).await?;
-        let sees_a_death = self.symbols.contains(&symbol(DOOMED));
+        let sees_the_crash = self.symbols.contains(&symbol(DOOMED));
         while let Some(message) = line.next().await? {
             match message {
                 Message::Tick { .. } if line.n_ticks == 100 => {
-                    self.settled.store(true, Ordering::Relaxed);
-                    self.played.store(!sees_a_death, Ordering::Relaxed);
+                    self.has_played_up_to(if sees_the_crash {
+                        Act::Bustle
+                    } else {
+                        Act::Finale
+                    });
                 }
                 Message::Tick { .. } if line.n_ticks_after_down == 100 => {
-                    self.played.store(true, Ordering::Relaxed);
+                    self.has_played_up_to(Act::Finale);
                 }
-                Message::Bye { .. } => self.floor.closing.store(true, Ordering::Relaxed),
                 _ => {}
             }
         }
@@ -198,25 +218,38 @@ impl<'a> Client<'a> {
     async fn play_slow(&self) -> Result<Books, Failure> {
         let mut line = self.subscribe(Some(4096)).await?;
         let mut n_ticks_to_miss = 500;
-        self.floor.look_away(self.symbols[0], n_ticks_to_miss).await;
-        while let Some(message) = line.next().await? {
-            match message {
-                Message::Lost { .. } => self.played.store(true, Ordering::Relaxed),
-                // Up to date again without a loss: the buffers on the way are larger than thought.
-                Message::Tick { symbol, number, .. } if number >= self.floor.newest(symbol) => {
-                    n_ticks_to_miss *= 2;
-                }
-                _ => continue,
-            }
+        loop {
+            let is_finale = self.floor.is_finale.load(Ordering::Relaxed);
             self.floor.look_away(self.symbols[0], n_ticks_to_miss).await;
+            if is_finale {
+                // By now the server is stuck in the middle of a line to this client, and so it is to be cancelled.
+                self.has_played_up_to(Act::Finale);
+                until(|| self.floor.is_closing()).await;
+            }
+            loop {
+                match line.next().await? {
+                    None => return line.close(self.role),
+                    Some(Message::Lost { .. }) => {
+                        self.has_played_up_to(Act::Crash);
+                        break;
+                    }
+                    Some(Message::Tick { symbol, number, .. })
+                        if number >= self.floor.newest(symbol) =>
+                    {
+                        // Up to date again without a loss: the buffers on the way are larger than thought.
+                        n_ticks_to_miss *= 2;
+                        break;
+                    }
+                    Some(_) => {}
+                }
+            }
         }
-        line.close(self.role)
     }
 
     async fn play_hangs_up(&self) -> Result<Books, Failure> {
         let mut line = self.subscribe(KERNELS_CHOICE).await?;
         line.next_ticks(200).await?;
-        self.played.store(true, Ordering::Relaxed);
+        self.has_played_up_to(Act::Finale);
         Ok(line.break_off(self.role))
     }
 
@@ -229,7 +262,7 @@ impl<'a> Client<'a> {
             while line.next().await?.is_some() {}
             books.add(line.close(self.role)?);
         }
-        self.played.store(true, Ordering::Relaxed);
+        self.has_played_up_to(Act::Finale);
         Ok(books)
     }
 
@@ -244,16 +277,16 @@ impl<'a> Client<'a> {
         line.ask("UNSUBSCRIBE ?").await?;
         line.ask(Request::Unsubscribe(self.symbols.clone())).await?;
         while line.next().await?.is_some() {}
-        self.played.store(true, Ordering::Relaxed);
+        self.has_played_up_to(Act::Finale);
         line.close(self.role)
     }
 
     async fn play_latecomer(&self) -> Result<Books, Failure> {
-        self.settled.store(true, Ordering::Relaxed);
+        self.has_played_up_to(Act::Bustle);
         until(|| self.floor.told_down.get() > 0).await;
         let mut line = self.subscribe(KERNELS_CHOICE).await?;
         line.next_ticks(100).await?;
-        self.played.store(true, Ordering::Relaxed);
+        self.has_played_up_to(Act::Finale);
         while line.next().await?.is_some() {}
         line.close(self.role)
     }

@@ -10,7 +10,7 @@ use trionics::{
     with_clock,
 };
 
-use crate::client::{Books, Client, DOOMED, Floor, SELDOM, symbol};
+use crate::client::{Act, Books, Client, DOOMED, Floor, SELDOM, symbol};
 use crate::counters::Counters;
 use crate::exchange::{Exchange, Line};
 use crate::net::open_descriptors;
@@ -89,17 +89,12 @@ async fn perform(
             .map(|client| stage.spawn(async { Ok(client.play().await) }))
             .collect();
 
-        let acts = async {
-            let at_the_earliest = sleep(at_least);
-            until(|| clients.iter().all(Client::has_settled)).await;
-            until(|| !exchange.has_subscribers(symbol(SELDOM))).await;
-            exchange.crash(symbol(DOOMED));
-            until(|| clients.iter().all(Client::has_played)).await;
-            at_the_earliest.await;
-        };
+        let acts = play_all_acts(&clients, &floor, &exchange, at_least);
         if timeout(at_least + LIMIT, acts).await.is_err() {
-            let waiting = clients.iter().filter(|client| !client.has_played());
-            waiting.for_each(|client| say(format_args!("{client} has not come to play its role")));
+            let missing = clients
+                .iter()
+                .filter(|client| !client.has_played(Act::Finale));
+            missing.for_each(|client| say(format_args!("{client} has not come to play its role")));
         }
         say("cancelling the server in mid-traffic");
         root.cancel("the rehearsal is over");
@@ -121,6 +116,25 @@ async fn perform(
     });
     let books = books.await?;
     Ok((books, exchange.journal()))
+}
+
+/// Returns when the server is to be cancelled, because all else has happened.
+async fn play_all_acts(
+    clients: &[Client<'_>],
+    floor: &Floor,
+    exchange: &Exchange<'_>,
+    at_least: Duration,
+) {
+    let all_have_played =
+        async |act| until(|| clients.iter().all(|client| client.has_played(act))).await;
+    let at_the_earliest = sleep(at_least);
+    all_have_played(Act::Bustle).await;
+    until(|| !exchange.has_subscribers(symbol(SELDOM))).await;
+    exchange.crash(symbol(DOOMED));
+    all_have_played(Act::Crash).await;
+    at_the_earliest.await;
+    floor.begin_finale();
+    all_have_played(Act::Finale).await;
 }
 
 /// Waits for something that other tasks bring about.
