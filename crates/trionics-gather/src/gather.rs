@@ -11,7 +11,11 @@ use pin_project_lite::pin_project;
 use trionics_errgroup::{Failure, LibraryFailure};
 use trionics_nursery::internal::{Block, BodyEnd, RawEnd, open_children};
 
-use crate::{context::AsyncContext, held::hold, set::ContextSet};
+use crate::{
+    context::AsyncContext,
+    held::{Holding, hold},
+    set::ContextSet,
+};
 
 /// Enters all contexts of `set` concurrently, runs `body` with their values, and leaves them
 /// concurrently.
@@ -70,9 +74,10 @@ where
     let n_contexts = set.n_contexts();
     let nursery = (n_contexts > 0).then(|| {
         let block = Block::new(location, n_contexts);
-        let (children, parcels) = set.hold(&block, location);
+        let holding = Holding::new(&block, location);
+        let (children, parcels) = set.hold(&holding);
         let run = block.run(move || body(S::collect(parcels)));
-        open_children(location, children, GatherBody { run })
+        open_children(location, children, GatherBody { run, holding })
     });
     Gather {
         nursery,
@@ -136,9 +141,10 @@ where
 {
     let location = Location::caller();
     let block = Block::new(location, 1);
-    let (held, parcel) = hold(context, &block, location);
+    let holding = Holding::new(&block, location);
+    let (held, parcel) = hold(context, &holding);
     let run = block.run(move || body(parcel.take_delivered()));
-    let nursery = open_children(location, [Box::pin(held)], GatherBody { run });
+    let nursery = open_children(location, [Box::pin(held)], GatherBody { run, holding });
     Gather {
         nursery: Some(nursery),
         on_failures: group_several,
@@ -163,6 +169,7 @@ pin_project! {
     struct GatherBody<R> {
         #[pin]
         run: R,
+        holding: Holding,
     }
 }
 
@@ -173,9 +180,14 @@ where
     type Output = BodyEnd<T, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(self.project().run.poll(cx)) {
+        let this = self.project();
+        Poll::Ready(match ready!(this.run.poll(cx)) {
             Ok(Ok(value)) => BodyEnd::Value(value),
-            Ok(Err(failure)) => BodyEnd::Failed(failure),
+            Ok(Err(mut failure)) => {
+                // The exits have yet to run: what they fail with finds this one pending.
+                let _first = this.holding.block_failure.set(failure.mark());
+                BodyEnd::Failed(failure)
+            }
             Err(cancelled) => BodyEnd::Cancelled(cancelled),
         })
     }

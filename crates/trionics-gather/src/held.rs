@@ -5,12 +5,12 @@ use std::{
     future::Future,
     panic::Location,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
-use trionics_errgroup::{Failure, LibraryFailure};
+use trionics_errgroup::{Failure, FailureMark, LibraryFailure};
 use trionics_nursery::internal::{Block, ContextPlace};
 
 use crate::{
@@ -18,15 +18,33 @@ use crate::{
     delivery::{Delivery, Parcel},
 };
 
+/// What the contexts of one gathering share.
+#[derive(Clone, Debug)]
+pub struct Holding {
+    pub(crate) block: Block,
+    pub(crate) location: &'static Location<'static>,
+    /// The block's failure, for the exits that fail while it is on its way out.
+    pub(crate) block_failure: Arc<OnceLock<FailureMark>>,
+}
+
+impl Holding {
+    pub(crate) fn new(block: &Block, location: &'static Location<'static>) -> Self {
+        Self {
+            block: block.clone(),
+            location,
+            block_failure: Arc::default(),
+        }
+    }
+}
+
 pin_project! {
     /// Runs one context and checks that it keeps to the protocol.
     pub struct Held<R, V> {
         #[pin]
         run: Option<R>,
         parcel: Arc<Parcel<V>>,
-        block: Block,
+        holding: Holding,
         place: ContextPlace,
-        location: &'static Location<'static>,
         settled: bool,
         // It has returned or panicked.
         over: bool,
@@ -36,7 +54,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if *this.settled && !*this.over && this.parcel.is_sent() {
-                this.place.report_dropped(this.location);
+                this.place.report_dropped(this.holding.location);
             }
         }
     }
@@ -45,17 +63,15 @@ pin_project! {
 /// Prepares a context; its value arrives in the parcel.
 pub(crate) fn hold<C: AsyncContext>(
     context: C,
-    block: &Block,
-    location: &'static Location<'static>,
+    holding: &Holding,
 ) -> (Held<C::Run, C::Value>, Arc<Parcel<C::Value>>) {
-    let (delivery, parcel, place) = Delivery::new(block.clone(), location);
+    let (delivery, parcel, place) = Delivery::new(holding.block.clone(), holding.location);
     let run = context.run(Slot::new(delivery));
     let held = Held {
         run: Some(run),
         parcel: Arc::clone(&parcel),
-        block: block.clone(),
+        holding: holding.clone(),
         place,
-        location,
         settled: false,
         over: false,
     };
@@ -87,10 +103,14 @@ where
         this.run.set(None);
         Poll::Ready(match result {
             Ok(()) if !this.parcel.is_sent() => Err(Failure::library(LibraryFailure::NotProvided)),
-            Ok(()) if !this.block.has_ended() => {
+            Ok(()) if !this.holding.block.has_ended() => {
                 Err(Failure::library(LibraryFailure::ContextEnded))
             }
-            result => result,
+            Err(failure) => Err(match this.holding.block_failure.get() {
+                Some(mark) if this.parcel.is_sent() => failure.with_context_at(mark.clone()),
+                _ => failure,
+            }),
+            Ok(()) => Ok(()),
         })
     }
 }

@@ -2,19 +2,17 @@
 
 use std::{
     future::Future,
-    panic::Location,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use trionics_errgroup::Failure;
-use trionics_nursery::internal::Block;
 
 use crate::{
     context::AsyncContext,
     delivery::Parcel,
-    held::{Held, hold},
+    held::{Held, Holding, hold},
 };
 
 /// A collection of contexts that [`gather_contexts`](crate::gather_contexts) takes: a `Vec`, an array,
@@ -39,11 +37,7 @@ pub trait ContextSet: sealed::Sealed {
     fn n_contexts(&self) -> usize;
 
     #[doc(hidden)]
-    fn hold(
-        self,
-        block: &Block,
-        location: &'static Location<'static>,
-    ) -> (Self::Children, Self::Parcels);
+    fn hold(self, holding: &Holding) -> (Self::Children, Self::Parcels);
 
     #[doc(hidden)]
     fn collect(parcels: Self::Parcels) -> Self::Values;
@@ -59,12 +53,8 @@ type BoxHeld<C> = Pin<Box<Held<<C as AsyncContext>::Run, <C as AsyncContext>::Va
 /// A value on its way.
 type ArcParcel<C> = Arc<Parcel<<C as AsyncContext>::Value>>;
 
-fn hold_boxed<C: AsyncContext>(
-    context: C,
-    block: &Block,
-    location: &'static Location<'static>,
-) -> (BoxHeld<C>, ArcParcel<C>) {
-    let (held, parcel) = hold(context, block, location);
+fn hold_boxed<C: AsyncContext>(context: C, holding: &Holding) -> (BoxHeld<C>, ArcParcel<C>) {
+    let (held, parcel) = hold(context, holding);
     (Box::pin(held), parcel)
 }
 
@@ -81,13 +71,9 @@ impl<C: AsyncContext> ContextSet for Vec<C> {
         self.len()
     }
 
-    fn hold(
-        self,
-        block: &Block,
-        location: &'static Location<'static>,
-    ) -> (Self::Children, Self::Parcels) {
+    fn hold(self, holding: &Holding) -> (Self::Children, Self::Parcels) {
         self.into_iter()
-            .map(|context| hold_boxed(context, block, location))
+            .map(|context| hold_boxed(context, holding))
             .unzip()
     }
 
@@ -112,14 +98,10 @@ impl<C: AsyncContext, const N: usize> ContextSet for [C; N] {
         N
     }
 
-    fn hold(
-        self,
-        block: &Block,
-        location: &'static Location<'static>,
-    ) -> (Self::Children, Self::Parcels) {
+    fn hold(self, holding: &Holding) -> (Self::Children, Self::Parcels) {
         let mut children = Vec::with_capacity(N);
         let parcels = self.map(|context| {
-            let (child, parcel) = hold_boxed(context, block, location);
+            let (child, parcel) = hold_boxed(context, holding);
             children.push(child);
             parcel
         });
@@ -189,11 +171,10 @@ macro_rules! tuple_set {
 
             fn hold(
                 self,
-                block: &Block,
-                location: &'static Location<'static>,
+                holding: &Holding
             ) -> (Self::Children, Self::Parcels) {
                 let ($($value,)+) = self;
-                $(let $value = hold_boxed($value, block, location);)+
+                $(let $value = hold_boxed($value, holding);)+
                 let mut children = Vec::new();
                 push_children!(children, (|child| child); $($value)+);
                 (children, ($($value.1,)+))

@@ -209,11 +209,12 @@ where
         if let BlockPhase::Waiting { .. } = this.phase {
             // Registered first: a cancellation or the last value after the look below wakes.
             block.shared.node.register(cx.waker());
-            if block.shared.node.is_own_cancelled() {
+            if !block.is_complete() {
+                if !block.shared.node.is_own_cancelled() {
+                    return Poll::Pending;
+                }
                 block.end(BlockEnd::Cancelled);
                 *this.phase = BlockPhase::Stopped(block.shared.node.cancelled_or_closed());
-            } else if !block.is_complete() {
-                return Poll::Pending;
             } else if let BlockPhase::Waiting { make } =
                 std::mem::replace(this.phase, BlockPhase::Running)
             {
@@ -298,7 +299,7 @@ impl ContextPlace {
         {
             report_at(
                 node,
-                &Report::Dropped(crate::FrameInfo::new(FrameKind::Context, location)),
+                &Report::Dropped(crate::FrameInfo::new(FrameKind::Context, None, location)),
             );
         }
     }
@@ -348,6 +349,7 @@ impl Future for Guest {
             GuestPhase::Done => panic!("`provide` was polled after it had completed"),
         }
         if let GuestPhase::Waiting { node, .. } = &this.phase {
+            node.note_poll();
             node.register(cx.waker());
         }
         let ended = this.block.lock().ended;

@@ -164,7 +164,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 }
 
 #[track_caller]
-fn no_clock(location: &'static Location<'static>) -> ! {
+pub(crate) fn no_clock(location: &'static Location<'static>) -> ! {
     panic!(
         "no clock is set for the code at {location}: run the program inside \
          `trionics_nursery::with_clock(clock, future)`, for instance with the `TokioClock` of the \

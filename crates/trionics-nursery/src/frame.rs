@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use trionics_errgroup::Cancelled;
@@ -72,6 +72,7 @@ pub(crate) struct Frame {
     current: Option<Current>,
     phase: Phase,
     wait: Option<Box<Wait>>,
+    grace: Grace,
     stopped_by: Option<Cancelled>,
     /// The parent, where the program chose it instead of whoever polls.
     anchor: Option<Arc<Node>>,
@@ -87,6 +88,7 @@ impl Frame {
             node,
             phase: Phase::Fresh,
             wait: None,
+            grace: Grace::default(),
             stopped_by: None,
             anchor: None,
             anchored: false,
@@ -96,7 +98,7 @@ impl Frame {
 
     /// A frame whose parent is `parent`, whoever polls it.
     pub(crate) fn anchored(node: Arc<Node>, parent: Option<Arc<Node>>) -> Self {
-        node.set_anchored();
+        node.set_anchored(parent.as_ref());
         let mut frame = Self::new(node);
         frame.anchor = parent;
         frame.anchored = true;
@@ -131,7 +133,7 @@ impl Frame {
             } else {
                 current::node()
             };
-            let refused = self.node.info().kind() != FrameKind::Shield
+            let refused = !self.node.is_kind(FrameKind::Shield)
                 && parent
                     .as_ref()
                     .is_some_and(|parent| parent.refuses_frames());
@@ -199,7 +201,7 @@ impl Frame {
             }
             Ok(Poll::Pending) => {
                 self.node.register(cx.waker());
-                if decide(&self.node, &mut self.wait, epoch, cx) {
+                if decide(&self.node, &mut self.wait, epoch, cx) || self.gives_up(cx) {
                     self.stop(body);
                     Step::Stopped
                 } else {
@@ -216,6 +218,17 @@ impl Frame {
     /// Notes the poll; returns the epoch in which it takes place.
     pub(crate) fn begin_poll(&mut self) -> u64 {
         begin_poll(&self.node, &self.wait)
+    }
+
+    /// Whether the grace period of a cancelled frame is over; tells what is given up.
+    fn gives_up(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.wait.is_none() || !self.grace.is_over(&self.node, cx) {
+            return false;
+        }
+        for frame in self.node.abandon_inside() {
+            self.report(&Report::OutOfGrace(frame));
+        }
+        true
     }
 
     /// Strikes: the body is dropped because of a cancellation.
@@ -323,14 +336,95 @@ pub(crate) fn drop_body<F>(mut body: Pin<&mut Option<F>>) -> std::thread::Result
     catch_unwind(AssertUnwindSafe(|| body.set(None)))
 }
 
+/// How long a cancelled frame waits for what still runs inside.
+#[derive(Default)]
+pub(crate) struct Grace {
+    timer: Option<(Duration, BoxSleep)>,
+}
+
+impl Grace {
+    /// Asked at each poll of a cancelled frame that waits: begins the period, or says that it is over.
+    pub(crate) fn is_over(&mut self, node: &Arc<Node>, cx: &mut Context<'_>) -> bool {
+        if node.is_out_of_grace() {
+            return true;
+        }
+        let Some(period) = node.grace() else {
+            return false;
+        };
+        let _outside = current::clear();
+        if self
+            .timer
+            .as_ref()
+            .is_none_or(|(begun, _)| *begun != period)
+        {
+            let clock = node
+                .environment()
+                .and_then(|environment| environment.clock.clone());
+            let Some(clock) = clock else {
+                crate::clock::no_clock(node.info().location())
+            };
+            let end = crate::clock::saturating_add(clock.now(), period);
+            self.timer = Some((period, clock.sleep_until(end)));
+        }
+        let (_, timer) = self.timer.as_mut().expect("set above");
+        timer.as_mut().poll(cx).is_ready()
+    }
+}
+
 /// A cancelled frame's wait for frames inside.
 pub(crate) struct Wait {
     /// Ends when the patience is used up; `None` where there is no clock.
     timer: Option<Timer>,
     /// Frames that were polled in this epoch or later were polled since the patience began.
     since: u64,
-    /// Without a clock: polls in a row in which no frame inside was polled.
+    /// Stands for the time where there is no clock.
+    polls: PollCount,
+}
+
+/// Without a clock: what the polls of the waiting frame have shown so far.
+#[derive(Default)]
+struct PollCount {
+    /// Polls in a row in which no frame inside was polled.
     misses: u8,
+    /// Polls in a row in which one was.
+    hits: u8,
+    /// How many misses are let pass: the frames inside were seen to follow their wakes twice in a row.
+    /// A foreign set that yields to its host makes such misses, and to answer each with another wake
+    /// would spin.
+    credit: u8,
+}
+
+enum Verdict {
+    Settled,
+    WakeInside,
+    Strike,
+}
+
+impl PollCount {
+    const CREDIT: u8 = 8;
+
+    fn note(&mut self, polled_inside: bool) -> Verdict {
+        if polled_inside {
+            self.misses = 0;
+            self.hits = self.hits.saturating_add(1);
+            if self.hits < 2 {
+                return Verdict::WakeInside;
+            }
+            self.credit = Self::CREDIT;
+            return Verdict::Settled;
+        }
+        self.hits = 0;
+        if self.credit > 0 {
+            self.credit -= 1;
+            return Verdict::Settled;
+        }
+        self.misses += 1;
+        if self.misses < 2 {
+            Verdict::WakeInside
+        } else {
+            Verdict::Strike
+        }
+    }
 }
 
 struct Timer {
@@ -383,7 +477,7 @@ fn be_patient(
             let new = wait.insert(Box::new(Wait {
                 timer,
                 since,
-                misses: 0,
+                polls: PollCount::default(),
             }));
             node.wake_inside(node.polled_epoch(), true);
             if clockless {
@@ -405,19 +499,15 @@ fn be_patient(
                 }
                 timer.restart(node);
             }
-            None => {
-                if node.any_inside_polled_since(epoch) {
-                    wait.misses = 0;
+            None => match wait.polls.note(node.any_inside_polled_since(epoch)) {
+                Verdict::Settled => return false,
+                Verdict::Strike => break,
+                Verdict::WakeInside => {
+                    node.wake_inside(epoch, false);
+                    cx.waker().wake_by_ref();
                     return false;
                 }
-                wait.misses += 1;
-                if wait.misses >= 2 {
-                    break;
-                }
-                node.wake_inside(epoch, false);
-                cx.waker().wake_by_ref();
-                return false;
-            }
+            },
         }
         let since = mem::replace(&mut wait.since, next_epoch());
         node.wake_inside(since, false);

@@ -54,6 +54,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+mod anchor;
 mod block;
 mod cancel_requested;
 mod carried;
@@ -77,13 +78,18 @@ pub use trionics_errgroup::{AnyError, CancelReason, Cancelled, Failure};
 #[cfg(feature = "tokio")]
 pub use crate::clock::TokioClock;
 pub use crate::{
+    anchor::{Anchored, Branch, anchor, branch},
     cancel_requested::{CancelRequested, cancel_requested, is_cancel_requested},
     carried::{InCurrentScope, in_current_scope},
     checkpoint::{Checkpoint, checkpoint},
     clock::{BoxSleep, Clock, Sleep, now, sleep, sleep_until},
     current::outside,
     node::live_frames,
-    nursery::{ChildEnded, ChildHandle, Nursery, NurseryClosed, OpenNursery, open_nursery},
+    nursery::{
+        ChildEnded, ChildHandle, Finish, LocalNursery, MaybeOpenNursery, Nursery, NurseryClosed,
+        NurseryOptions, NurserySource, OpenLocalNursery, OpenNursery, Results, ResultsSink, Start,
+        StartWhenFree, TaskStatus, WaitIdle, maybe_open_nursery, open_local_nursery, open_nursery,
+    },
     report::{FrameInfo, FrameKind, Report, set_report_hook},
     scope::{CancelScope, RunScope},
     settings::{Settings, WithSettings, with_clock},

@@ -21,6 +21,7 @@ use std::{
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
+    time::Duration,
 };
 
 use slab::Slab;
@@ -56,6 +57,11 @@ const ABANDONED: u32 = 1 << 9;
 const ENTERED: u32 = 1 << 10;
 /// A scope whose cancellation was absorbed by the scope itself.
 const CAUGHT: u32 = 1 << 11;
+
+/// No cancellation from further out reaches this frame.
+const SHIELDED: u32 = 1 << 12;
+/// What the frame still waits for is to be given up now.
+const OUT_OF_GRACE: u32 = 1 << 13;
 
 /// Counts the patience periods of all waiting frames, so that "polled since then" is one comparison.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
@@ -103,6 +109,7 @@ fn requested(flags: u32) -> bool {
 /// One frame's place in the tree.
 pub(crate) struct Node {
     kind: FrameKind,
+    name: Option<Arc<str>>,
     location: &'static Location<'static>,
     /// The state as bits; written under the lock, read without it.
     flags: AtomicU32,
@@ -124,6 +131,8 @@ struct State {
     waker: Option<Waker>,
     /// Why `OWN` is set, or why the frame was cancelled when it retired.
     cancelled: Option<Cancelled>,
+    /// Why a node above is cancelled; comes down together with `OUTER`.
+    cancelled_above: Option<Cancelled>,
     /// Who takes what is still inside, once this node has retired.
     successor: Option<Arc<Node>>,
     /// The scope to cancel as soon as this node is effectively cancelled.
@@ -134,6 +143,8 @@ struct State {
     sets_environment: bool,
     /// The parent was chosen by the program; whoever polls the frame does not change it.
     anchored: bool,
+    /// How long what runs inside may go on once the frame is effectively cancelled.
+    grace: Option<Duration>,
 }
 
 struct Link {
@@ -154,18 +165,33 @@ pub(crate) enum Inside {
 
 impl Node {
     pub(crate) fn new(kind: FrameKind, location: &'static Location<'static>) -> Arc<Self> {
-        Self::with_environment(kind, location, None)
+        Self::with(kind, location, None, None)
     }
 
-    pub(crate) fn with_environment(
+    pub(crate) fn named(
         kind: FrameKind,
         location: &'static Location<'static>,
+        name: Option<Arc<str>>,
+    ) -> Arc<Self> {
+        Self::with(kind, location, name, None)
+    }
+
+    pub(crate) fn with(
+        kind: FrameKind,
+        location: &'static Location<'static>,
+        name: Option<Arc<str>>,
         environment: Option<Arc<Environment>>,
     ) -> Arc<Self> {
+        let flags = if kind == FrameKind::Shield {
+            SHIELDED
+        } else {
+            0
+        };
         Arc::new(Self {
             kind,
+            name,
             location,
-            flags: AtomicU32::new(0),
+            flags: AtomicU32::new(flags),
             parent_address: AtomicUsize::new(0),
             polled: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -174,11 +200,13 @@ impl Node {
                 live: 0,
                 waker: None,
                 cancelled: None,
+                cancelled_above: None,
                 successor: None,
                 follower: None,
                 sets_environment: environment.is_some(),
                 environment,
                 anchored: false,
+                grace: None,
             }),
         })
     }
@@ -213,11 +241,19 @@ impl Node {
     }
 
     pub(crate) fn info(&self) -> FrameInfo {
-        FrameInfo::new(self.kind, self.location)
+        FrameInfo::new(self.kind, self.name.clone(), self.location)
+    }
+
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        self.name.clone()
     }
 
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
+    }
+
+    pub(crate) fn is_kind(&self, kind: FrameKind) -> bool {
+        self.kind == kind
     }
 
     pub(crate) fn parent_address(&self) -> usize {
@@ -268,33 +304,34 @@ impl Node {
         effective(flags) && flags & HAD_TO_WAIT != 0
     }
 
-    pub(crate) fn set_anchored(&self) {
-        self.lock().anchored = true;
+    /// The node stays with `parent`, and keeps its settings when it has gone.
+    pub(crate) fn set_anchored(&self, parent: Option<&Arc<Node>>) {
+        let environment = parent.and_then(|parent| parent.environment());
+        let mut state = self.lock();
+        state.anchored = true;
+        state.sets_environment = environment.is_some();
+        state.environment = environment;
     }
 
     pub(crate) fn environment(&self) -> Option<Arc<Environment>> {
         self.lock().environment.clone()
     }
 
-    /// Why this node is cancelled: its own reason, else the nearest one above.
-    pub(crate) fn cancelled(self: &Arc<Self>) -> Option<Cancelled> {
-        let mut node = Arc::clone(self);
-        loop {
-            let above = {
-                let state = node.lock();
-                if let Some(cancelled) = &state.cancelled {
-                    return Some(cancelled.clone());
-                }
-                state.link.as_ref().map(|link| Arc::clone(&link.parent))
-            };
-            node = above?;
-        }
+    /// Why this node is cancelled: its own reason, else that of the nearest scope above.
+    pub(crate) fn cancelled(&self) -> Option<Cancelled> {
+        self.lock().why_cancelled().cloned()
     }
 
     /// Like [`cancelled`](Self::cancelled), for a node that was seen cancelled a moment ago.
-    pub(crate) fn cancelled_or_closed(self: &Arc<Self>) -> Cancelled {
+    pub(crate) fn cancelled_or_closed(&self) -> Cancelled {
         self.cancelled()
             .unwrap_or_else(|| Cancelled::__new(CancelReason::Closed, self.location))
+    }
+}
+
+impl State {
+    fn why_cancelled(&self) -> Option<&Cancelled> {
+        self.cancelled.as_ref().or(self.cancelled_above.as_ref())
     }
 }
 
@@ -343,7 +380,7 @@ impl Node {
             let parent_flags = parent.flags.load(Ordering::Relaxed);
             for (_, child) in &parent_state.children {
                 let mut state = child.lock();
-                let (before, after) = child.inherit(&mut state, parent_flags);
+                let (before, after) = child.inherit(&mut state, parent_flags, Some(&parent_state));
                 if before == after {
                     continue;
                 }
@@ -367,21 +404,98 @@ impl Node {
     }
 
     /// Takes over the flags that come from the parent; the caller holds both locks.
-    fn inherit(&self, state: &mut State, parent_flags: u32) -> (u32, u32) {
+    fn inherit(&self, state: &mut State, parent_flags: u32, parent: Option<&State>) -> (u32, u32) {
         let mut set = 0;
-        if effective(parent_flags) && self.kind != FrameKind::Shield {
+        let shielded = self.flags.load(Ordering::Relaxed) & SHIELDED != 0;
+        if effective(parent_flags) && !shielded {
             set |= OUTER;
+            if state.cancelled_above.is_none() {
+                state.cancelled_above = parent.and_then(State::why_cancelled).cloned();
+            }
         }
         if requested(parent_flags) {
             set |= REQUESTED_AROUND;
         }
-        self.change_flags(state, set, (OUTER | REQUESTED_AROUND) & !set)
+        let (before, after) = self.change_flags(state, set, (OUTER | REQUESTED_AROUND) & !set);
+        // A latched nursery goes on being cancelled for the same reason.
+        if !effective(after) {
+            state.cancelled_above = None;
+        }
+        (before, after)
     }
 
     fn should_wake(&self, before: u32, after: u32) -> bool {
         let newly_cancelled = !effective(before) && effective(after);
         let newly_requested = !requested(before) && requested(after);
         newly_cancelled || (newly_requested && self.kind == FrameKind::CancelRequested)
+    }
+}
+
+// Shields that come and go, and the end of patience.
+impl Node {
+    pub(crate) fn is_shielded(&self) -> bool {
+        self.flags() & SHIELDED != 0
+    }
+
+    /// Begins or ends to keep cancellations out; what runs inside is woken if one now reaches it.
+    pub(crate) fn set_shielded(self: &Arc<Self>, shielded: bool) {
+        let mut wakers = WakeList::new();
+        let mut set = |state: &mut State, parent_flags: u32, parent: Option<&State>| {
+            let (set, clear) = if shielded {
+                (SHIELDED, 0)
+            } else {
+                (0, SHIELDED)
+            };
+            self.change_flags(state, set, clear);
+            let (before, after) = self.inherit(state, parent_flags, parent);
+            if self.should_wake(before, after) {
+                wakers.push(state.waker.take());
+            }
+        };
+        let linked = self.with_parent(|parent, parent_state, state| {
+            set(
+                state,
+                parent.flags.load(Ordering::Relaxed),
+                Some(parent_state),
+            );
+        });
+        if linked.is_none() {
+            set(&mut self.lock(), 0, None);
+        }
+        let mut requests = Vec::new();
+        self.propagate(&mut wakers, &mut requests);
+        for (node, cancelled) in requests {
+            node.request_quietly(cancelled, &mut wakers);
+        }
+        wakers.wake_all();
+    }
+
+    pub(crate) fn grace(&self) -> Option<Duration> {
+        self.lock().grace
+    }
+
+    /// Sets the grace period; wakes the frame, which may be waiting already.
+    pub(crate) fn set_grace(&self, grace: Duration) {
+        let waker = {
+            let mut state = self.lock();
+            state.grace = Some(grace);
+            state.waker.take()
+        };
+        crate::wake::wake_outside(waker);
+    }
+
+    /// Ends the grace period of a cancelled frame now.
+    pub(crate) fn end_grace(&self) {
+        let waker = {
+            let mut state = self.lock();
+            self.change_flags(&mut state, OUT_OF_GRACE, 0);
+            state.waker.take()
+        };
+        crate::wake::wake_outside(waker);
+    }
+
+    pub(crate) fn is_out_of_grace(&self) -> bool {
+        self.flags() & OUT_OF_GRACE != 0
     }
 }
 
@@ -419,7 +533,7 @@ impl Node {
                 if !state.sets_environment {
                     wakers.drop_later(state.environment.take());
                 }
-                let (before, after) = self.inherit(&mut state, 0);
+                let (before, after) = self.inherit(&mut state, 0, None);
                 break (before, after, !state.children.is_empty());
             };
             let mut parent_state = target.lock();
@@ -450,7 +564,7 @@ impl Node {
                 let inherited = parent_state.environment.clone();
                 wakers.drop_later(std::mem::replace(&mut state.environment, inherited));
             }
-            let (before, after) = self.inherit(&mut state, parent_flags);
+            let (before, after) = self.inherit(&mut state, parent_flags, Some(&parent_state));
             self.parent_address
                 .store(target.address(), Ordering::Relaxed);
             state.link = Some(Link {
@@ -639,7 +753,7 @@ impl Node {
             state.live = 0;
             let parent = state.link.as_ref().map(|link| Arc::clone(&link.parent));
             let cancelled = if self.is_effective() {
-                state.cancelled.clone()
+                state.why_cancelled().cloned()
             } else {
                 None
             };

@@ -1,27 +1,39 @@
 //! Nurseries: child tasks that cannot outlive the block that started them.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    future::Future,
-    panic::Location,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
-};
+use std::{borrow::Cow, fmt, future::Future, panic::Location, pin::Pin, sync::Arc};
 
-use pin_project_lite::pin_project;
 use trionics_errgroup::{AnyError, Failure};
 
-use crate::scope::CancelScope;
+use crate::scope::{CancelScope, Name};
 
+mod finish;
 mod handle;
+mod maybe;
 mod member;
+mod open;
+mod options;
 pub(crate) mod raw;
+mod results;
+mod room;
+mod shared;
+mod start;
 
-pub use self::handle::{ChildEnded, ChildHandle};
-pub(crate) use self::member::{Member, Queue};
-use self::raw::{BodyEnd, NewChild, RawEnd, RawNursery, Source};
+pub(crate) use self::member::Member;
+pub use self::{
+    finish::Finish,
+    handle::{ChildEnded, ChildHandle},
+    maybe::{MaybeOpenNursery, NurserySource, maybe_open_nursery},
+    open::{OpenLocalNursery, OpenNursery},
+    options::NurseryOptions,
+    results::{Results, ResultsSink},
+    room::StartWhenFree,
+    shared::WaitIdle,
+    start::{Start, TaskStatus},
+};
+use self::{
+    handle::Spawned,
+    shared::{Closed, Shared},
+};
 
 /// Opens a nursery, runs `body` with it, and returns once the body and every child have ended.
 ///
@@ -100,169 +112,430 @@ where
     F: FnOnce(Nursery<'env, E>) -> Fut,
     Fut: Future<Output = Result<T, Failure<E>>>,
 {
-    OpenNursery {
-        raw: RawNursery::new(Location::caller(), |queue| {
-            let shared = Arc::new(Shared {
-                queue: Arc::clone(queue),
-                incoming: Mutex::new(Incoming::default()),
-            });
-            let nursery = Nursery {
-                shared: Arc::clone(&shared),
-            };
-            (
-                NurseryBody {
-                    start: Some((body, nursery)),
-                    future: None,
-                },
-                Handed { shared },
-            )
-        }),
-    }
+    NurseryOptions::new().open(body)
 }
+
+/// Opens a nursery whose children need not be `Send`; otherwise as [`open_nursery`].
+///
+/// The future it returns is not `Send` either: it stays on the thread of a `LocalSet`, a
+/// `LocalExecutor`, a `block_on` and the like.
+///
+/// # Errors
+///
+/// As [`open_nursery`].
+///
+/// # Panics
+///
+/// As [`open_nursery`].
+///
+/// # Cancel safety
+///
+/// As [`open_nursery`].
+///
+/// # Examples
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use trionics_nursery::{LocalNursery, open_local_nursery};
+///
+/// # futures::executor::block_on(async {
+/// let count = Rc::new(Cell::new(0));
+/// open_local_nursery(async |n: LocalNursery<'_>| {
+///     for _ in 0..3 {
+///         let count = Rc::clone(&count);
+///         n.start_soon(async move { Ok(count.set(count.get() + 1)) });
+///     }
+///     Ok(())
+/// })
+/// .await
+/// .unwrap();
+/// assert_eq!(count.get(), 3);
+/// # });
+/// ```
+#[track_caller]
+pub fn open_local_nursery<'env, T, E, F, Fut>(body: F) -> OpenLocalNursery<'env, T, E, F, Fut>
+where
+    F: FnOnce(LocalNursery<'env, E>) -> Fut,
+    Fut: Future<Output = Result<T, Failure<E>>>,
+{
+    NurseryOptions::new().open_local(body)
+}
+
+/// A child of a [`Nursery`], as it is stored.
+type BoxChild<'env, E> = Pin<Box<dyn Future<Output = Result<(), Failure<E>>> + Send + 'env>>;
+
+/// A child of a [`LocalNursery`], as it is stored.
+type LocalBoxChild<'env, E> = Pin<Box<dyn Future<Output = Result<(), Failure<E>>> + 'env>>;
 
 /// A handle to an open nursery, with which children are started.
 ///
 /// A clone is a handle to the same nursery. A handle may be sent to other threads and may outlive the
 /// nursery; then it starts nothing any more.
 pub struct Nursery<'env, E = AnyError> {
-    shared: Arc<Shared<'env, E>>,
+    shared: Arc<Shared<BoxChild<'env, E>>>,
+    child_name: Option<Name>,
 }
 
-impl<'env, E> Nursery<'env, E> {
-    /// Starts a child that runs until it ends or is cancelled; the nursery waits for it.
-    ///
-    /// Returns before the child is polled for the first time. A child that fails cancels its siblings
-    /// and the body. A child started in a cancelled nursery runs to its first pending await.
-    ///
-    /// # Panics
-    ///
-    /// If the nursery has closed, which means that its body and all its children had ended. Where that
-    /// can happen, use [`try_start_soon`](Self::try_start_soon).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use trionics_nursery::{Nursery, open_nursery};
-    ///
-    /// # futures::executor::block_on(async {
-    /// let outcome = open_nursery(async |n: Nursery<'_>| {
-    ///     n.start_soon(async { Err(std::fmt::Error.into()) });
-    ///     std::future::pending::<()>().await;
-    ///     Ok(())
-    /// })
-    /// .await;
-    /// assert!(outcome.unwrap_err().leaves().next().unwrap().as_leaf().unwrap().is::<std::fmt::Error>());
-    /// # });
-    /// ```
-    #[track_caller]
-    pub fn start_soon<C>(&self, child: C)
-    where
-        C: Future<Output = Result<(), Failure<E>>> + Send + 'env,
-    {
-        if self.try_start_soon(child).is_err() {
-            panic!(
-                "`start_soon` on a nursery that has closed: its body and its children had all ended; \
-                 start children while it is open, or use `try_start_soon`, which gives the future back"
-            );
-        }
-    }
+/// A handle to an open nursery whose children need not be `Send`: see [`open_local_nursery`].
+///
+/// Otherwise it is as [`Nursery`].
+pub struct LocalNursery<'env, E = AnyError> {
+    shared: Arc<Shared<LocalBoxChild<'env, E>>>,
+    child_name: Option<Name>,
+}
 
-    /// Like [`start_soon`](Self::start_soon), but gives the future back if the nursery has closed.
-    ///
-    /// # Errors
-    ///
-    /// [`NurseryClosed`], with the future.
-    #[track_caller]
-    pub fn try_start_soon<C>(&self, child: C) -> Result<(), NurseryClosed<C>>
-    where
-        C: Future<Output = Result<(), Failure<E>>> + Send + 'env,
-    {
-        let location = Location::caller();
-        let future = Box::new(child);
-        {
-            let mut incoming = self.shared.lock();
-            if incoming.closed {
-                drop(incoming);
-                return Err(NurseryClosed { future: *future });
+/// The methods of both kinds of handles, which differ in what they ask of a child.
+macro_rules! nursery_methods {
+    ($Nursery:ident, $Child:ident $(, $send:ident)?) => {
+        impl<'env, E> $Nursery<'env, E> {
+            pub(crate) fn from_shared(shared: &Arc<Shared<$Child<'env, E>>>) -> Self {
+                Self { shared: Arc::clone(shared), child_name: None }
             }
-            incoming.children.push(NewChild {
-                future: Box::into_pin(future),
-                location,
-            });
+
+            /// Starts a child that runs until it ends or is cancelled; the nursery waits for it.
+            ///
+            /// Returns before the child is polled for the first time. A child that fails cancels its
+            /// siblings and the body. A child started in a cancelled nursery runs to its first pending
+            /// await.
+            ///
+            /// # Panics
+            ///
+            /// If the nursery has closed, which means that its body and all its children had ended.
+            /// Where that can happen, use [`try_start_soon`](Self::try_start_soon).
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use trionics_nursery::{Nursery, open_nursery};
+            ///
+            /// # futures::executor::block_on(async {
+            /// let outcome = open_nursery(async |n: Nursery<'_>| {
+            ///     n.start_soon(async { Err(std::fmt::Error.into()) });
+            ///     std::future::pending::<()>().await;
+            ///     Ok(())
+            /// })
+            /// .await;
+            /// let failure = outcome.unwrap_err();
+            /// assert!(failure.leaves().next().unwrap().as_leaf().unwrap().is::<std::fmt::Error>());
+            /// # });
+            /// ```
+            #[track_caller]
+            pub fn start_soon<C>(&self, child: C)
+            where
+                C: Future<Output = Result<(), Failure<E>>> $(+ $send)? + 'env,
+            {
+                if self.try_start_soon(child).is_err() {
+                    panic!(
+                        "`start_soon` on a nursery that has closed: its body and its children had all \
+                         ended; start children while it is open, or use `try_start_soon`, which gives the \
+                         future back"
+                    );
+                }
+            }
+
+            /// Like [`start_soon`](Self::start_soon), but gives the future back if the nursery has closed.
+            ///
+            /// # Errors
+            ///
+            /// [`NurseryClosed`], with the future.
+            #[track_caller]
+            pub fn try_start_soon<C>(&self, child: C) -> Result<(), NurseryClosed<C>>
+            where
+                C: Future<Output = Result<(), Failure<E>>> $(+ $send)? + 'env,
+            {
+                self.shared
+                    .push(&self.new_member(), Box::new(child), |child| Box::into_pin(child) as $Child<'env, E>)
+                    .map_err(|Closed(child)| NurseryClosed { future: *child })
+            }
+
+            /// Starts a child that returns a value, and returns a handle that waits for it.
+            ///
+            /// # Panics
+            ///
+            /// If the nursery has closed.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use trionics_nursery::{Nursery, open_nursery};
+            ///
+            /// # futures::executor::block_on(async {
+            /// let sum = open_nursery(async |n: Nursery<'_>| {
+            ///     let one = n.spawn(async { Ok(1) });
+            ///     let two = n.spawn(async { Ok(2) });
+            ///     Ok(one.await? + two.await?)
+            /// })
+            /// .await;
+            /// assert_eq!(sum.unwrap(), 3);
+            /// # });
+            /// ```
+            #[track_caller]
+            pub fn spawn<V, C>(&self, child: C) -> ChildHandle<V>
+            where
+                C: Future<Output = Result<V, Failure<E>>> $(+ $send)? + 'env,
+                V: $($send +)? 'env,
+            {
+                let member = self.new_member();
+                let (child, handle) = handle::with_handle(child, &member);
+                self.push_or_panic("spawn", &member, Box::pin(child));
+                handle
+            }
+
+            /// Starts a child whose value goes to a stream of [`results`](Self::results).
+            ///
+            /// # Panics
+            ///
+            /// If the nursery has closed.
+            #[track_caller]
+            pub fn spawn_into<V, C>(&self, sink: &ResultsSink<V>, child: C)
+            where
+                C: Future<Output = Result<V, Failure<E>>> $(+ $send)? + 'env,
+                V: $($send +)? 'env,
+            {
+                let member = self.new_member();
+                self.push_or_panic("spawn_into", &member, Box::pin(Spawned::new(child, sink.begin())));
+            }
+
+            /// A stream of the values of children, in the order in which the children end.
+            ///
+            /// It yields the values of those started with [`spawn_into`](Self::spawn_into) and the sink,
+            /// and ends when none is left.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use futures::StreamExt as _;
+            /// use trionics_nursery::{Nursery, checkpoint, open_nursery};
+            ///
+            /// # futures::executor::block_on(async {
+            /// let values = open_nursery(async |n: Nursery<'_>| {
+            ///     let (sink, mut results) = n.results();
+            ///     n.spawn_into(&sink, async {
+            ///         checkpoint().await;
+            ///         Ok("second")
+            ///     });
+            ///     n.spawn_into(&sink, async { Ok("first") });
+            ///     let mut values = Vec::new();
+            ///     while let Some(value) = results.next().await {
+            ///         values.push(value?);
+            ///     }
+            ///     Ok(values)
+            /// })
+            /// .await;
+            /// assert_eq!(values.unwrap(), ["first", "second"]);
+            /// # });
+            /// ```
+            #[must_use]
+            pub fn results<V>(&self) -> (ResultsSink<V>, Results<V>) {
+                results::results()
+            }
+
+            /// Starts a child and waits until it reports that it has started; returns what it reports.
+            ///
+            /// Until the report the child is polled by the caller and obeys the caller's scope; from
+            /// then on it is a child of the nursery like any other. The nursery stays open meanwhile.
+            ///
+            /// The semantics are those of trio's `Nursery.start`.
+            ///
+            /// # Errors
+            ///
+            /// The child's failure before the report, as it is: the nursery does not hear of it.
+            /// [`NotStarted`](trionics_errgroup::LibraryFailure::NotStarted) if the child ends, or drops
+            /// its status, without a report; a child that drops its status is cancelled first.
+            /// [`Closed`](trionics_errgroup::LibraryFailure::Closed) if the nursery has closed.
+            ///
+            /// # Panics
+            ///
+            /// A panic of the child before the report is resumed here.
+            ///
+            /// # Cancel safety
+            ///
+            /// If the caller is cancelled before the report, the child unwinds with it; a value that is
+            /// reported then is dropped. If the future is dropped, so is the child.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use trionics_nursery::{Failure, Nursery, TaskStatus, open_nursery};
+            ///
+            /// async fn serve(status: TaskStatus<u16>) -> Result<(), Failure> {
+            ///     status.started(8080); // bound, and ready for connections
+            ///     Ok(())
+            /// }
+            ///
+            /// # futures::executor::block_on(async {
+            /// let port = open_nursery(async |n: Nursery<'_>| n.start(serve).await).await;
+            /// assert_eq!(port.unwrap(), 8080);
+            /// # });
+            /// ```
+            #[track_caller]
+            pub fn start<V, F, C>(&self, task: F) -> Start<$Child<'env, E>, V>
+            where
+                F: FnOnce(TaskStatus<V>) -> C,
+                C: Future<Output = Result<(), Failure<E>>> $(+ $send)? + 'env,
+                V: $($send +)? 'env,
+                E: $($send +)? 'env,
+            {
+                start::start(&self.shared, self.new_member(), false, task, |child| Box::pin(child))
+            }
+
+            /// Like [`start`](Self::start), except that a child which ends without a report because of a
+            /// cancellation is a cancellation and not a failed start.
+            ///
+            /// # Errors
+            ///
+            /// As [`start`](Self::start); a `Cancelled` failure if the nursery was cancelled and the
+            /// child ended without a report.
+            ///
+            /// # Panics
+            ///
+            /// As [`start`](Self::start).
+            ///
+            /// # Cancel safety
+            ///
+            /// As [`start`](Self::start).
+            #[track_caller]
+            pub fn start_or_cancel<V, F, C>(&self, task: F) -> Start<$Child<'env, E>, V>
+            where
+                F: FnOnce(TaskStatus<V>) -> C,
+                C: Future<Output = Result<(), Failure<E>>> $(+ $send)? + 'env,
+                V: $($send +)? 'env,
+                E: $($send +)? 'env,
+            {
+                start::start(&self.shared, self.new_member(), true, task, |child| Box::pin(child))
+            }
+
+            /// Starts a child as soon as it can run at once, in a nursery with a
+            /// [limit](NurseryOptions::limit); those who wait are served in order.
+            ///
+            /// # Panics
+            ///
+            /// If the nursery has closed.
+            ///
+            /// # Cancel safety
+            ///
+            /// If it is dropped before it returns, the child is dropped and was not started.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use trionics_nursery::{Nursery, NurseryOptions, checkpoint};
+            ///
+            /// # futures::executor::block_on(async {
+            /// let outcome = NurseryOptions::new()
+            ///     .limit(2)
+            ///     .open(async |n: Nursery<'_>| {
+            ///         for _ in 0..100 {
+            ///             n.start_soon_when_free(async { Ok(checkpoint().await) }).await;
+            ///             assert!(n.n_children() <= 2);
+            ///         }
+            ///         Ok(())
+            ///     })
+            ///     .await;
+            /// assert!(outcome.is_ok());
+            /// # });
+            /// ```
+            #[track_caller]
+            pub fn start_soon_when_free<C>(&self, child: C) -> StartWhenFree<$Child<'env, E>>
+            where
+                C: Future<Output = Result<(), Failure<E>>> $(+ $send)? + 'env,
+            {
+                StartWhenFree::new(&self.shared, self.new_member(), Box::pin(child))
+            }
+
+            /// A handle to the same nursery whose children are called `name`.
+            #[must_use]
+            pub fn named(&self, name: impl Into<Arc<str>>) -> Self {
+                Self { shared: Arc::clone(&self.shared), child_name: Some(name.into()) }
+            }
+
+            /// How many children have been started and have not ended.
+            ///
+            /// A child that is being [started](Self::start) counts from its report on.
+            #[must_use]
+            pub fn n_children(&self) -> usize {
+                self.shared.n_children()
+            }
+
+            /// Waits until the nursery has no children, the body apart; at once if it has none.
+            ///
+            /// It can be filled and waited for again. Once it was idle this is over, also if a child
+            /// is started before the caller gets to run.
+            ///
+            /// # Cancel safety
+            ///
+            /// Nothing is lost when it is dropped.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use trionics_nursery::{Nursery, checkpoint, open_nursery};
+            ///
+            /// # futures::executor::block_on(async {
+            /// let outcome = open_nursery(async |n: Nursery<'_>| {
+            ///     n.start_soon(async { Ok(checkpoint().await) });
+            ///     n.wait_idle().await;
+            ///     Ok(n.n_children())
+            /// })
+            /// .await;
+            /// assert_eq!(outcome.unwrap(), 0);
+            /// # });
+            /// ```
+            pub fn wait_idle(&self) -> WaitIdle<$Child<'env, E>> {
+                WaitIdle::new(&self.shared)
+            }
+
+            /// Cancels the nursery: its body and its children. False if it was cancelled before.
+            #[track_caller]
+            pub fn cancel(&self, reason: impl Into<Cow<'static, str>>) -> bool {
+                self.cancel_scope().cancel(reason)
+            }
+
+            /// The nursery's own scope, to be cancelled from elsewhere.
+            #[must_use]
+            pub fn cancel_scope(&self) -> CancelScope {
+                CancelScope::of(Arc::clone(self.shared.queue().nursery()))
+            }
+
+            #[track_caller]
+            fn new_member(&self) -> Arc<Member> {
+                self.shared.new_member(self.child_name.clone(), Location::caller())
+            }
+
+            #[track_caller]
+            fn push_or_panic(&self, called: &str, member: &Arc<Member>, child: $Child<'env, E>) {
+                if self.shared.push(member, child, |child| child).is_err() {
+                    panic!(
+                        "`{called}` on a nursery that has closed: its body and its children had all ended; \
+                         start children while it is open"
+                    );
+                }
+            }
         }
-        self.shared.queue.notify();
-        Ok(())
-    }
 
-    /// Starts a child that returns a value, and returns a handle that waits for it.
-    ///
-    /// # Panics
-    ///
-    /// If the nursery has closed.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use trionics_nursery::{Nursery, open_nursery};
-    ///
-    /// # futures::executor::block_on(async {
-    /// let sum = open_nursery(async |n: Nursery<'_>| {
-    ///     let one = n.spawn(async { Ok(1) });
-    ///     let two = n.spawn(async { Ok(2) });
-    ///     Ok(one.await? + two.await?)
-    /// })
-    /// .await;
-    /// assert_eq!(sum.unwrap(), 3);
-    /// # });
-    /// ```
-    #[track_caller]
-    pub fn spawn<V, C>(&self, child: C) -> ChildHandle<V>
-    where
-        C: Future<Output = Result<V, Failure<E>>> + Send + 'env,
-        V: Send + 'env,
-    {
-        let (child, handle) = handle::with_handle(child);
-        if self.try_start_soon(child).is_err() {
-            panic!(
-                "`spawn` on a nursery that has closed: its body and its children had all ended; \
-                 start children while it is open"
-            );
+        impl<E> Clone for $Nursery<'_, E> {
+            fn clone(&self) -> Self {
+                Self { shared: Arc::clone(&self.shared), child_name: self.child_name.clone() }
+            }
         }
-        handle
-    }
 
-    /// Cancels the nursery: its body and its children. False if it was cancelled before.
-    #[track_caller]
-    pub fn cancel(&self, reason: impl Into<Cow<'static, str>>) -> bool {
-        self.cancel_scope().cancel(reason)
-    }
-
-    /// The nursery's own scope, to be cancelled from elsewhere.
-    #[must_use]
-    pub fn cancel_scope(&self) -> CancelScope {
-        CancelScope::of(Arc::clone(self.shared.queue.nursery()))
-    }
+        impl<E> fmt::Debug for $Nursery<'_, E> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let nursery = self.shared.queue().nursery().info();
+                f.debug_struct(stringify!($Nursery))
+                    .field("name", &nursery.name())
+                    .field("opened_at", &format_args!("{}", nursery.location()))
+                    .field("n_children", &self.n_children())
+                    .field("limit", &self.shared.limit())
+                    .field("closed", &self.shared.is_closed())
+                    .finish()
+            }
+        }
+    };
 }
 
-impl<E> Clone for Nursery<'_, E> {
-    fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-        }
-    }
-}
-
-impl<E> fmt::Debug for Nursery<'_, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Nursery")
-            .field(
-                "opened_at",
-                &format_args!("{}", self.shared.queue.nursery().info().location()),
-            )
-            .field("closed", &self.shared.lock().closed)
-            .finish()
-    }
-}
+nursery_methods!(Nursery, BoxChild, Send);
+nursery_methods!(LocalNursery, LocalBoxChild);
 
 /// A child was started on a nursery that had closed.
 pub struct NurseryClosed<C> {
@@ -283,126 +556,3 @@ impl<C> fmt::Display for NurseryClosed<C> {
 }
 
 impl<C> std::error::Error for NurseryClosed<C> {}
-
-/// A child of a nursery, as it is stored.
-type BoxChild<'env, E> = Pin<Box<dyn Future<Output = Result<(), Failure<E>>> + Send + 'env>>;
-
-/// What the handles share with the nursery.
-struct Shared<'env, E> {
-    queue: Arc<Queue>,
-    incoming: Mutex<Incoming<'env, E>>,
-}
-
-/// Children that the nursery has yet to take in.
-struct Incoming<'env, E> {
-    children: Vec<NewChild<BoxChild<'env, E>>>,
-    closed: bool,
-}
-
-impl<E> Default for Incoming<'_, E> {
-    fn default() -> Self {
-        Self {
-            children: Vec::new(),
-            closed: false,
-        }
-    }
-}
-
-impl<'env, E> Shared<'env, E> {
-    fn lock(&self) -> MutexGuard<'_, Incoming<'env, E>> {
-        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The nursery's side of [`Shared`].
-struct Handed<'env, E> {
-    shared: Arc<Shared<'env, E>>,
-}
-
-impl<'env, E> Source<BoxChild<'env, E>> for Handed<'env, E> {
-    fn take(&mut self, into: &mut Vec<NewChild<BoxChild<'env, E>>>) {
-        into.append(&mut self.shared.lock().children);
-    }
-
-    fn try_close(&mut self) -> bool {
-        let mut incoming = self.shared.lock();
-        if incoming.children.is_empty() {
-            incoming.closed = true;
-        }
-        incoming.closed
-    }
-
-    fn close(&mut self) -> Vec<NewChild<BoxChild<'env, E>>> {
-        let mut incoming = self.shared.lock();
-        incoming.closed = true;
-        std::mem::take(&mut incoming.children)
-    }
-}
-
-pin_project! {
-    /// Calls the body's function inside the body's frame and polls what it returns.
-    struct NurseryBody<'env, E, F, Fut> {
-        start: Option<(F, Nursery<'env, E>)>,
-        #[pin]
-        future: Option<Fut>,
-    }
-}
-
-impl<'env, T, E, F, Fut> Future for NurseryBody<'env, E, F, Fut>
-where
-    F: FnOnce(Nursery<'env, E>) -> Fut,
-    Fut: Future<Output = Result<T, Failure<E>>>,
-{
-    type Output = BodyEnd<T, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Some((body, nursery)) = this.start.take() {
-            this.future.set(Some(body(nursery)));
-        }
-        let future = this
-            .future
-            .as_pin_mut()
-            .expect("a body is not polled after a panic");
-        Poll::Ready(match ready!(future.poll(cx)) {
-            Ok(value) => BodyEnd::Value(value),
-            Err(failure) => BodyEnd::Failed(failure),
-        })
-    }
-}
-
-pin_project! {
-    /// The future of [`open_nursery`].
-    #[must_use = "futures do nothing unless polled"]
-    pub struct OpenNursery<'env, T, E, F, Fut> {
-        #[pin]
-        raw: RawNursery<BoxChild<'env, E>, Handed<'env, E>, NurseryBody<'env, E, F, Fut>, T, E>,
-    }
-}
-
-impl<'env, T, E, F, Fut> Future for OpenNursery<'env, T, E, F, Fut>
-where
-    F: FnOnce(Nursery<'env, E>) -> Fut,
-    Fut: Future<Output = Result<T, Failure<E>>>,
-{
-    type Output = Result<T, Failure<E>>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let failures = match ready!(self.project().raw.poll(cx)) {
-            RawEnd::Value(value) => return Poll::Ready(Ok(value)),
-            RawEnd::Failed(failures) => failures,
-            RawEnd::Cancelled(cancelled) => vec![Failure::cancelled(cancelled)],
-        };
-        Poll::Ready(Err(
-            Failure::group("a nursery failed", failures).expect("there is a failure")
-        ))
-    }
-}
-
-impl<T, E, F, Fut> fmt::Debug for OpenNursery<'_, T, E, F, Fut> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenNursery")
-            .field("opened_at", &self.raw.location())
-            .finish_non_exhaustive()
-    }
-}

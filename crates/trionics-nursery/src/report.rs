@@ -23,6 +23,8 @@ pub enum FrameKind {
     Body,
     /// A child of a nursery.
     Child,
+    /// A child of a nursery that runs on an executor.
+    ExecutorChild,
     /// An async context, from its set-up to the end of its exit.
     Context,
     /// The block that uses the value of a context.
@@ -33,14 +35,23 @@ pub enum FrameKind {
     Settings,
     /// A future that carries its scope along, made by [`in_current_scope`](crate::in_current_scope).
     Carried,
+    /// A future that keeps its scope, made by [`anchor`](crate::anchor).
+    Anchor,
+    /// A branch of a foreign combinator, made by [`branch`](crate::branch).
+    Branch,
     /// A [`cancel_requested`](crate::cancel_requested) that waits.
     CancelRequested,
 }
 
 impl FrameKind {
-    /// Nobody need poll it for it to be well.
+    /// A child or the body of a nursery.
+    pub(crate) fn is_member(self) -> bool {
+        matches!(self, Self::Child | Self::Body)
+    }
+
+    /// It is polled elsewhere, and waited for whether it is polled or not.
     pub(crate) fn is_exempt_from_patience(self) -> bool {
-        self == Self::Provide
+        self == Self::ExecutorChild
     }
 }
 
@@ -52,20 +63,24 @@ impl fmt::Display for FrameKind {
             Self::Nursery => "nursery",
             Self::Body => "nursery body",
             Self::Child => "child",
+            Self::ExecutorChild => "child on an executor",
             Self::Context => "context",
             Self::Block => "block",
             Self::Provide => "provided value",
             Self::Settings => "settings",
             Self::Carried => "carried future",
+            Self::Anchor => "anchored future",
+            Self::Branch => "branch",
             Self::CancelRequested => "wait for a cancellation",
         })
     }
 }
 
 /// Which frame a [`Report`] speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FrameInfo {
     kind: FrameKind,
+    name: Option<Arc<str>>,
     location: &'static Location<'static>,
 }
 
@@ -73,14 +88,28 @@ impl FrameInfo {
     /// For the sibling crates, whose frames report themselves.
     #[doc(hidden)]
     #[must_use]
-    pub fn new(kind: FrameKind, location: &'static Location<'static>) -> Self {
-        Self { kind, location }
+    pub fn new(
+        kind: FrameKind,
+        name: Option<Arc<str>>,
+        location: &'static Location<'static>,
+    ) -> Self {
+        Self {
+            kind,
+            name,
+            location,
+        }
     }
 
     /// What sort of frame it is.
     #[must_use]
     pub fn kind(&self) -> FrameKind {
         self.kind
+    }
+
+    /// The name it was given, if any.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// Where in the program it was made.
@@ -92,7 +121,10 @@ impl FrameInfo {
 
 impl fmt::Display for FrameInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} made at {}", self.kind, self.location)
+        match &self.name {
+            Some(name) => write!(f, "{} `{name}` made at {}", self.kind, self.location),
+            None => write!(f, "{} made at {}", self.kind, self.location),
+        }
     }
 }
 
@@ -104,6 +136,8 @@ pub enum Report {
     Dropped(FrameInfo),
     /// A cancelled frame waited for this one, which nobody polled for a whole patience.
     NotPolled(FrameInfo),
+    /// The grace period of a cancelled scope was used up while this frame was still running.
+    OutOfGrace(FrameInfo),
     /// A failure is being returned into code that is itself cancelled and may never read it.
     FailedUnderCancellation {
         /// The nursery that returns it.
@@ -143,6 +177,11 @@ impl fmt::Display for Report {
                 f,
                 "abandoned: {frame} was cancelled, but nobody polled it any more, so that its exit \
                  could not run"
+            ),
+            Self::OutOfGrace(frame) => write!(
+                f,
+                "abandoned: {frame} was still running when the grace period of a cancelled scope \
+                 around it was over"
             ),
             Self::FailedUnderCancellation {
                 frame,

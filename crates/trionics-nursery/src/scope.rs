@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -20,6 +21,9 @@ use crate::{
     node::Node,
     report::FrameKind,
 };
+
+/// What a frame is called.
+pub(crate) type Name = Arc<str>;
 
 /// A part of the program that can be cancelled as a whole, from any thread.
 ///
@@ -62,6 +66,22 @@ impl CancelScope {
         }
     }
 
+    /// Makes a scope with a name, for reports and task trees.
+    #[must_use]
+    #[track_caller]
+    pub fn named(name: impl Into<Arc<str>>) -> Self {
+        Self {
+            node: Node::named(FrameKind::Scope, Location::caller(), Some(name.into())),
+        }
+    }
+
+    /// The scope of a child that is being started.
+    pub(crate) fn starting(location: &'static Location<'static>, name: Option<Name>) -> Self {
+        Self {
+            node: Node::named(FrameKind::Scope, location, name),
+        }
+    }
+
     pub(crate) fn of(node: Arc<Node>) -> Self {
         Self { node }
     }
@@ -76,12 +96,15 @@ impl CancelScope {
     /// Takes time in proportion to the number of frames inside.
     #[track_caller]
     pub fn cancel(&self, reason: impl Into<Cow<'static, str>>) -> bool {
-        self.cancel_at(reason.into(), Location::caller())
+        self.cancel_for(CancelReason::Explicit(reason.into()), Location::caller())
     }
 
-    fn cancel_at(&self, reason: Cow<'static, str>, location: &'static Location<'static>) -> bool {
-        self.node
-            .request(Cancelled::__new(CancelReason::Explicit(reason), location))
+    pub(crate) fn cancel_for(
+        &self,
+        reason: CancelReason,
+        location: &'static Location<'static>,
+    ) -> bool {
+        self.node.request(Cancelled::__new(reason, location))
     }
 
     /// Whether [`cancel`](Self::cancel) was called on this scope.
@@ -107,6 +130,76 @@ impl CancelScope {
         } else {
             None
         }
+    }
+
+    /// Begins or ends to keep out the cancellations of the scopes around this one.
+    ///
+    /// A shielded scope is still cancelled by its own [`cancel`](Self::cancel). When the shield goes
+    /// while a scope around is cancelled, what runs inside is stopped there and then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_nursery::{CancelScope, checkpoint};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let (outer, inner) = (CancelScope::new(), CancelScope::new());
+    /// inner.set_shielded(true);
+    /// outer.cancel("stop");
+    /// let outcome = outer
+    ///     .run(inner.run(async {
+    ///         checkpoint().await;     // shielded
+    ///         inner.set_shielded(false);
+    ///         checkpoint().await;     // stopped here
+    ///     }))
+    ///     .await;
+    /// assert!(outcome.is_err());
+    /// # });
+    /// ```
+    pub fn set_shielded(&self, shielded: bool) {
+        self.node.set_shielded(shielded);
+    }
+
+    /// Whether the scope keeps out the cancellations of the scopes around it.
+    #[must_use]
+    pub fn is_shielded(&self) -> bool {
+        self.node.is_shielded()
+    }
+
+    /// Limits how long exits and shields inside may go on once the scope is effectively cancelled.
+    ///
+    /// What still runs when the period is over is dropped where it stands, and reported to the hook;
+    /// a nursery names it in its outcome, too. Needs a clock.
+    ///
+    /// # Panics
+    ///
+    /// The scope's future panics when the period is to begin and no clock is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use trionics_nursery::{CancelScope, Settings, shield, sleep, testing};
+    ///
+    /// testing::run(Settings::new().on_report(|report| println!("{report}")).run(async {
+    ///     let scope = CancelScope::new();
+    ///     scope.set_exit_grace(Duration::from_secs(5));
+    ///     scope.cancel("shut down");
+    ///     let outcome = scope.run(shield(sleep(Duration::from_secs(3600)))).await;
+    ///     assert!(outcome.is_err());
+    ///     assert_eq!(testing::elapsed(), Duration::from_secs(5));
+    /// }));
+    /// ```
+    pub fn set_exit_grace(&self, period: Duration) {
+        self.node.set_grace(period);
+    }
+
+    /// Ends the grace period now, or before it begins: once the scope is cancelled, what still runs
+    /// inside is dropped where it stands, and reported.
+    ///
+    /// For the second ctrl-c.
+    pub fn end_exit_grace(&self) {
+        self.node.end_grace();
     }
 
     /// Runs `future` in the scope.

@@ -6,16 +6,17 @@ use std::{
     panic::Location,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use pin_project_lite::pin_project;
 
 use crate::{
+    anchor::poll_valued,
     clock::Clock,
     current,
-    frame::{Ended, Frame, poll_body},
+    frame::Frame,
     node::Node,
     report::{FrameKind, Hook, Report},
 };
@@ -163,20 +164,14 @@ impl<F: Future> Future for WithSettings<F> {
                 patience: chosen.patience.or(around.patience),
                 hook: chosen.hook.or(around.hook),
             };
-            Frame::new(Node::with_environment(
+            Frame::new(Node::with(
                 FrameKind::Settings,
                 location,
+                None,
                 Some(Arc::new(environment)),
             ))
         });
-        match ready!(poll_body(frame, this.body, cx)) {
-            Ended::Ready(value) => Poll::Ready(value),
-            Ended::Cancelled(cancelled) => panic!(
-                "the future run with settings at {location} was stopped by a cancellation ({cancelled}) \
-                 and then polled outside the cancelled scope, where it has no value to return; put a \
-                 cancel scope inside it, or poll it inside the scope only"
-            ),
-        }
+        poll_valued(frame, this.body, cx)
     }
 }
 

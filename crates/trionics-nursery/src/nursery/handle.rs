@@ -1,17 +1,21 @@
 //! Handles to children that return a value.
 
 use std::{
+    borrow::Cow,
     error::Error,
     fmt,
     future::Future,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
 use pin_project_lite::pin_project;
-use trionics_errgroup::Failure;
+use trionics_errgroup::{CancelReason, Cancelled, Failure};
 
+use super::Member;
 use crate::wake::wake_outside;
 
 /// Waits for the value of a child that was started with [`Nursery::spawn`](crate::Nursery::spawn).
@@ -58,8 +62,9 @@ impl fmt::Display for ChildEnded {
 
 impl Error for ChildEnded {}
 
-struct Slot<V> {
+pub(super) struct Slot<V> {
     state: Mutex<SlotState<V>>,
+    member: Arc<Member>,
 }
 
 enum SlotState<V> {
@@ -72,8 +77,9 @@ impl<V> Slot<V> {
     fn lock(&self) -> MutexGuard<'_, SlotState<V>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Stores how the child ended, once.
+impl<V> Sink<V> for Arc<Slot<V>> {
     fn end(&self, result: Result<V, ChildEnded>) {
         let waker = {
             let mut state = self.lock();
@@ -89,6 +95,42 @@ impl<V> Slot<V> {
 }
 
 impl<V> ChildHandle<V> {
+    /// Cancels this child alone, its exits included; false if it was cancelled before, or has ended.
+    ///
+    /// The nursery and the other children go on. The handle then gives [`ChildEnded::Cancelled`], unless
+    /// the child returns all the same in the poll in which it would have been stopped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_nursery::{ChildEnded, Nursery, open_nursery};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let outcome = open_nursery(async |n: Nursery<'_>| {
+    ///     let child = n.spawn(std::future::pending::<Result<(), _>>());
+    ///     child.cancel("not needed any more");
+    ///     Ok(child.await)
+    /// })
+    /// .await;
+    /// assert_eq!(outcome.unwrap(), Err(ChildEnded::Cancelled));
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn cancel(&self, reason: impl Into<Cow<'static, str>>) -> bool {
+        let reason = CancelReason::Explicit(reason.into());
+        !self.is_finished()
+            && self
+                .slot
+                .member
+                .cancel(Cancelled::__new(reason, Location::caller()))
+    }
+
+    /// The child's name, if it was given one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.slot.member.name().map(|name| &**name)
+    }
+
     /// Whether the child has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -137,74 +179,88 @@ impl<V> Future for ChildHandle<V> {
 impl<V> fmt::Debug for ChildHandle<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChildHandle")
+            .field("name", &self.name())
             .field("is_finished", &self.is_finished())
             .finish()
     }
 }
 
+/// Where a child's value goes.
+pub(super) trait Sink<V> {
+    /// Called once at least; only the first call counts.
+    fn end(&self, result: Result<V, ChildEnded>);
+}
+
 /// Splits `child` into what the nursery runs and what waits for its value.
-pub(super) fn with_handle<V, C>(child: C) -> (Spawned<V, C>, ChildHandle<V>) {
+pub(super) fn with_handle<V, C>(
+    child: C,
+    member: &Arc<Member>,
+) -> (Spawned<V, Arc<Slot<V>>, C>, ChildHandle<V>) {
     let slot = Arc::new(Slot {
         state: Mutex::new(SlotState::Running(None)),
+        member: Arc::clone(member),
     });
-    (
-        Spawned {
-            child,
-            ender: Ender {
-                slot: Arc::clone(&slot),
-            },
-        },
-        ChildHandle { slot },
-    )
+    (Spawned::new(child, Arc::clone(&slot)), ChildHandle { slot })
 }
 
 pin_project! {
-    /// A child whose value goes to a handle.
-    pub(super) struct Spawned<V, C> {
+    /// A child whose value goes to a sink.
+    pub(super) struct Spawned<V, S, C>
+    where
+        S: Sink<V>,
+    {
         #[pin]
         child: C,
-        ender: Ender<V>,
+        ender: Ender<V, S>,
     }
 }
 
-/// Tells the handle when the child goes without a word.
-struct Ender<V> {
-    slot: Arc<Slot<V>>,
+impl<V, S: Sink<V>, C> Spawned<V, S, C> {
+    pub(super) fn new(child: C, sink: S) -> Self {
+        Self {
+            child,
+            ender: Ender {
+                sink,
+                value: PhantomData,
+            },
+        }
+    }
 }
 
-impl<V> Drop for Ender<V> {
+/// Tells the sink when the child goes without a word.
+struct Ender<V, S: Sink<V>> {
+    sink: S,
+    value: PhantomData<fn(V)>,
+}
+
+impl<V, S: Sink<V>> Drop for Ender<V, S> {
     fn drop(&mut self) {
-        self.slot.end(Err(ChildEnded::Cancelled));
+        self.sink.end(Err(ChildEnded::Cancelled));
     }
 }
 
-impl<V, E, C: Future<Output = Result<V, Failure<E>>>> Future for Spawned<V, C> {
+impl<V, E, S: Sink<V>, C: Future<Output = Result<V, Failure<E>>>> Future for Spawned<V, S, C> {
     type Output = Result<(), Failure<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        struct OnPanic<'a, V>(&'a Slot<V>);
-        impl<V> Drop for OnPanic<'_, V> {
-            fn drop(&mut self) {
-                if std::thread::panicking() {
-                    self.0.end(Err(ChildEnded::Panicked));
-                }
-            }
-        }
         let this = self.project();
-        let slot = &*this.ender.slot;
-        let on_panic = OnPanic(slot);
-        let polled = this.child.poll(cx);
-        std::mem::forget(on_panic);
-        match polled {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(value)) => {
-                slot.end(Ok(value));
-                Poll::Ready(Ok(()))
+        let sink = &this.ender.sink;
+        let child = this.child;
+        let polled = catch_unwind(AssertUnwindSafe(|| child.poll(cx)));
+        Poll::Ready(match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(value))) => {
+                sink.end(Ok(value));
+                Ok(())
             }
-            Poll::Ready(Err(failure)) => {
-                slot.end(Err(ChildEnded::Failed));
-                Poll::Ready(Err(failure))
+            Ok(Poll::Ready(Err(failure))) => {
+                sink.end(Err(ChildEnded::Failed));
+                Err(failure)
             }
-        }
+            Err(payload) => {
+                sink.end(Err(ChildEnded::Panicked));
+                resume_unwind(payload)
+            }
+        })
     }
 }

@@ -6,12 +6,19 @@ use std::{
     panic::Location,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Wake, Waker},
 };
 
-use crate::{node::Node, report::FrameKind, wake::wake_outside};
+use trionics_errgroup::Cancelled;
+
+use crate::{
+    node::Node,
+    report::{FrameInfo, FrameKind},
+    scope::Name,
+    wake::wake_outside,
+};
 
 /// What the wakers of a nursery's members share with the nursery.
 pub(crate) struct Queue {
@@ -50,13 +57,20 @@ impl Queue {
         &self.nursery
     }
 
-    /// A poll of the nursery begins: moves what is ready to the end of `batch`.
-    pub(crate) fn begin_poll(&self, batch: &mut VecDeque<Arc<Member>>) {
+    /// A poll of the nursery begins: wakes need not wake it.
+    pub(crate) fn begin_poll(&self) {
         let mut state = self.lock();
         state.polling = true;
         state.missed = false;
+    }
+
+    /// Moves what is ready to the end of `batch`.
+    pub(crate) fn take_ready(&self, batch: &mut VecDeque<Arc<Member>>) {
+        let mut state = self.lock();
         if batch.is_empty() {
             mem::swap(&mut state.ready, batch);
+        } else {
+            batch.append(&mut state.ready);
         }
     }
 
@@ -122,31 +136,39 @@ impl Queue {
 /// One child of a nursery, or its body.
 pub(crate) struct Member {
     queue: Arc<Queue>,
-    /// Which seat in the nursery it has.
-    pub(crate) key: usize,
+    /// Which seat in the nursery it has, once it has one.
+    key: AtomicUsize,
     kind: FrameKind,
+    name: Option<Name>,
     location: &'static Location<'static>,
     /// It waits to be polled: a further wake changes nothing.
     queued: AtomicBool,
-    /// Its place in the scope tree, made when a frame opens inside it.
+    /// The poll of the nursery in which it was polled last.
+    round: AtomicU64,
+    /// Its place in the scope tree, made when a frame opens inside it or when it is cancelled alone.
     node: OnceLock<Arc<Node>>,
+    /// Its future is gone; it gets no place any more.
+    over: Mutex<bool>,
 }
 
 impl Member {
-    /// A member that is about to be polled for the first time.
+    /// A member that waits for its first poll.
     pub(crate) fn new(
         queue: &Arc<Queue>,
-        key: usize,
         kind: FrameKind,
+        name: Option<Name>,
         location: &'static Location<'static>,
     ) -> Arc<Self> {
         Arc::new(Self {
             queue: Arc::clone(queue),
-            key,
+            key: AtomicUsize::new(usize::MAX),
             kind,
+            name,
             location,
             queued: AtomicBool::new(true),
+            round: AtomicU64::new(0),
             node: OnceLock::new(),
+            over: Mutex::new(false),
         })
     }
 
@@ -154,22 +176,58 @@ impl Member {
         self.queue.nursery()
     }
 
+    pub(crate) fn key(&self) -> usize {
+        self.key.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_key(&self, key: usize) {
+        self.key.store(key, Ordering::Relaxed);
+    }
+
     pub(crate) fn known_node(&self) -> Option<&Arc<Node>> {
         self.node.get()
     }
 
+    /// The member's node; the caller is polling the member, or holds `over`.
     pub(crate) fn node(&self) -> &Arc<Node> {
         self.node.get_or_init(|| {
-            let node = Node::new(self.kind, self.location);
+            let node = Node::named(self.kind, self.location, self.name.clone());
             node.note_poll();
             node.attach(Some(Arc::clone(self.nursery())), true);
             node
         })
     }
 
+    /// Cancels this member alone; nothing happens once it is over.
+    pub(crate) fn cancel(self: &Arc<Self>, cancelled: Cancelled) -> bool {
+        let node = {
+            let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+            if *over {
+                return false;
+            }
+            Arc::clone(self.node())
+        };
+        let first = node.request(cancelled);
+        // A member that got its node just now has left no waker there.
+        self.wake_by_ref();
+        first
+    }
+
+    /// The member's future is gone.
+    pub(crate) fn end(&self) {
+        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        if let Some(node) = self.node.get() {
+            node.retire();
+        }
+    }
+
     /// The place of something to report about the member.
-    pub(crate) fn info(&self) -> crate::FrameInfo {
-        crate::FrameInfo::new(self.kind, self.location)
+    pub(crate) fn info(&self) -> FrameInfo {
+        FrameInfo::new(self.kind, self.name.clone(), self.location)
+    }
+
+    pub(crate) fn name(&self) -> Option<&Name> {
+        self.name.as_ref()
     }
 
     pub(crate) fn location(&self) -> &'static Location<'static> {
@@ -181,8 +239,14 @@ impl Member {
     }
 
     /// The member is being polled: from now on a wake counts again.
-    pub(crate) fn unqueue(&self) {
+    pub(crate) fn begin_poll(&self, round: u64) {
+        self.round.store(round, Ordering::Relaxed);
         self.queued.swap(false, Ordering::AcqRel);
+    }
+
+    /// Whether it was polled in this poll of the nursery.
+    pub(crate) fn was_polled_in(&self, round: u64) -> bool {
+        self.round.load(Ordering::Relaxed) == round
     }
 }
 

@@ -8,18 +8,23 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
 use slab::Slab;
-use trionics_errgroup::{CancelReason, Cancelled, Failure};
+use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 
-use super::member::{Member, Queue};
+use super::{
+    finish::FinishSlot,
+    member::{Member, Queue},
+};
 use crate::{
     current::{self, Current},
-    frame::{Frame, Wait, begin_poll, decide, drop_body},
+    frame::{Frame, Grace, Wait, begin_poll, decide, drop_body},
     node::Node,
-    report::{FrameKind, Report, panic_message},
+    report::{FrameInfo, FrameKind, Report, panic_message},
+    scope::Name,
 };
 
 /// How many members one poll of a nursery polls at most before it lets its neighbors run.
@@ -28,24 +33,39 @@ const POLLS_AT_ONCE: usize = 256;
 /// The key of the body among the members.
 const BODY: usize = usize::MAX;
 
+/// What a nursery does beyond the ordinary.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RawOptions {
+    pub(crate) name: Option<Name>,
+    pub(crate) shielded: bool,
+    /// How many children run at once at most.
+    pub(crate) limit: Option<usize>,
+    /// A child's failure does not cancel the others.
+    pub(crate) supervises: bool,
+    /// How long what still runs may take, from the moment the nursery is effectively cancelled.
+    pub(crate) grace: Option<Duration>,
+}
+
 /// A child that has yet to be polled.
 pub struct NewChild<C> {
     pub(crate) future: C,
-    pub(crate) location: &'static Location<'static>,
+    pub(crate) member: Arc<Member>,
 }
 
 impl<C> std::fmt::Debug for NewChild<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NewChild")
-            .field("location", &self.location)
+            .field("location", &self.member.location())
             .finish_non_exhaustive()
     }
 }
 
 /// Where the children of a nursery come from.
 pub trait Source<C> {
-    /// Moves all new children to the end of `into`.
-    fn take(&mut self, into: &mut Vec<NewChild<C>>);
+    /// Moves new children to the end of `into`, `room` of them at most.
+    fn take(&mut self, room: usize, into: &mut Vec<NewChild<C>>);
+    /// A child that was taken is gone.
+    fn collected(&mut self);
     /// Closes for good if there is no new child; false if there is one.
     fn try_close(&mut self) -> bool;
     /// Closes for good; returns the children that will never be polled.
@@ -54,9 +74,11 @@ pub trait Source<C> {
 
 /// Children that are all there from the beginning.
 impl<C> Source<C> for Vec<NewChild<C>> {
-    fn take(&mut self, into: &mut Vec<NewChild<C>>) {
-        into.append(self);
+    fn take(&mut self, room: usize, into: &mut Vec<NewChild<C>>) {
+        into.extend(self.drain(..self.len().min(room)));
     }
+
+    fn collected(&mut self) {}
 
     fn try_close(&mut self) -> bool {
         self.is_empty()
@@ -117,9 +139,13 @@ impl Seat {
         }
     }
 
-    fn poll<T>(&mut self, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> SeatStep<T> {
+    fn poll<T>(
+        &mut self,
+        round: u64,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> SeatStep<T> {
         let member = &self.member;
-        member.unqueue();
+        member.begin_poll(round);
         self.polled = true;
         let epoch = member.known_node().map_or(0, |node| {
             if node.is_abandoned() {
@@ -162,9 +188,7 @@ impl Seat {
     /// The member is over and its future dropped.
     fn close(&mut self) {
         self.wait = None;
-        if let Some(node) = self.member.known_node() {
-            node.retire();
-        }
+        self.member.end();
     }
 }
 
@@ -182,15 +206,24 @@ struct Inner<C, S, T, E> {
     children: Slab<Child<C>>,
     /// Members to be polled; what one poll does not get through stays for the next.
     batch: VecDeque<Arc<Member>>,
+    /// Counts the polls, so that none polls a member twice.
+    round: u64,
     source: S,
     value: Option<T>,
+    /// Where a value comes from that ends the nursery early; the first one counts.
+    finish: Option<Arc<FinishSlot<T>>>,
     failures: Vec<Failure<E>>,
     panic: Option<Box<dyn Any + Send>>,
-    /// A cancellation has stopped the body or a child.
-    stopped: bool,
+    /// A cancellation from further out has stopped the body or a child.
+    stopped_by_outer: bool,
     stopped_by: Option<Cancelled>,
     /// The members that need no further poll have been dropped since the nursery was cancelled.
     swept: bool,
+    limit: usize,
+    supervises: bool,
+    grace: Grace,
+    /// What was still running when the grace period was over.
+    out_of_grace: Vec<FrameInfo>,
 }
 
 pin_project! {
@@ -217,15 +250,24 @@ pin_project! {
 }
 
 impl<C, S: Source<C>, B, T, E> RawNursery<C, S, B, T, E> {
-    /// `body` gets the queue that tells the nursery of new children.
+    /// `make` gets the queue that tells the nursery of new children.
     pub(crate) fn new(
         location: &'static Location<'static>,
+        options: RawOptions,
         make: impl FnOnce(&Arc<Queue>) -> (B, S),
     ) -> Self {
-        let node = Node::new(FrameKind::Nursery, location);
+        let node = Node::named(FrameKind::Nursery, location, options.name.clone());
+        // Its scope is the nursery's: nothing else runs in it.
+        node.try_enter();
+        if options.shielded {
+            node.set_shielded(true);
+        }
+        if let Some(grace) = options.grace {
+            node.set_grace(grace);
+        }
         let queue = Queue::new(Arc::clone(&node));
         let (body, source) = make(&queue);
-        let seat = Seat::new(Member::new(&queue, BODY, FrameKind::Body, location));
+        let seat = Seat::new(Member::new(&queue, FrameKind::Body, options.name, location));
         Self {
             body: Some(body),
             inner: Inner {
@@ -234,20 +276,36 @@ impl<C, S: Source<C>, B, T, E> RawNursery<C, S, B, T, E> {
                 queue,
                 body: seat,
                 body_is_over: false,
+                round: 0,
                 children: Slab::new(),
                 source,
                 value: None,
+                finish: None,
                 failures: Vec::new(),
                 panic: None,
-                stopped: false,
+                stopped_by_outer: false,
                 stopped_by: None,
                 swept: false,
+                limit: options.limit.unwrap_or(usize::MAX),
+                supervises: options.supervises,
+                grace: Grace::default(),
+                out_of_grace: Vec::new(),
             },
         }
     }
 
+    /// A value may also come through `finish`, and ends the nursery then.
+    pub(crate) fn finished_by(mut self, finish: Option<Arc<FinishSlot<T>>>) -> Self {
+        self.inner.finish = finish;
+        self
+    }
+
     pub(crate) fn location(&self) -> &'static Location<'static> {
         self.inner.frame.node().info().location()
+    }
+
+    pub(crate) fn name(&self) -> Option<Name> {
+        self.inner.frame.node().name()
     }
 }
 
@@ -286,9 +344,23 @@ where
         }
         inner.frame.begin_poll();
         inner.frame.node().register(cx.waker());
-        inner.queue.begin_poll(&mut inner.batch);
-        inner.poll_members(this.body.as_mut());
-        inner.sweep(this.body);
+        inner.queue.begin_poll();
+        inner.round += 1;
+        let mut budget = POLLS_AT_ONCE;
+        loop {
+            let mut progress = inner.poll_woken(this.body.as_mut(), &mut budget);
+            inner.sweep(this.body.as_mut());
+            progress |= inner.poll_new(&mut budget);
+            if !progress {
+                break;
+            }
+        }
+        if inner.frame.node().is_effective()
+            && !inner.is_empty()
+            && inner.grace.is_over(inner.frame.node(), cx)
+        {
+            inner.give_up(this.body);
+        }
         if inner.is_finished() {
             return inner.finish(cx);
         }
@@ -304,74 +376,84 @@ where
     C: Future<Output = Result<(), Failure<E>>> + Unpin,
     S: Source<C>,
 {
-    /// Polls each member that was woken once, then each new one once.
-    fn poll_members<B: Future<Output = BodyEnd<T, E>>>(&mut self, mut body: Pin<&mut Option<B>>) {
-        let mut budget = POLLS_AT_ONCE;
-        let mut to_poll = self.batch.len();
-        while budget > 0 && to_poll > 0 {
-            budget -= 1;
-            to_poll -= 1;
+    /// Polls each member that was woken and has not been polled in this poll; false if there was none.
+    fn poll_woken<B: Future<Output = BodyEnd<T, E>>>(
+        &mut self,
+        mut body: Pin<&mut Option<B>>,
+        budget: &mut usize,
+    ) -> bool {
+        self.queue.take_ready(&mut self.batch);
+        let mut progress = false;
+        for _ in 0..self.batch.len() {
             let Some(member) = self.batch.pop_front() else {
                 break;
             };
-            if member.key == BODY {
+            if *budget == 0 || member.was_polled_in(self.round) {
+                self.batch.push_back(member);
+                continue;
+            }
+            *budget -= 1;
+            progress = true;
+            if member.key() == BODY {
                 self.poll_body(body.as_mut());
             } else {
                 self.poll_child(&member);
             }
         }
-        let mut new_children = Vec::new();
-        loop {
-            self.source.take(&mut new_children);
-            if new_children.is_empty() {
-                break;
-            }
-            for child in new_children.drain(..) {
-                let member = self.seat(child);
-                if budget == 0 {
-                    self.batch.push_back(member);
-                } else {
-                    budget -= 1;
-                    self.poll_child(&member);
-                }
-            }
-        }
+        progress
     }
 
-    fn seat(&mut self, child: NewChild<C>) -> Arc<Member> {
-        let entry = self.children.vacant_entry();
-        let member = Member::new(&self.queue, entry.key(), FrameKind::Child, child.location);
-        entry.insert(Child {
-            future: Some(child.future),
-            seat: Seat::new(Arc::clone(&member)),
-        });
-        member
+    /// Takes new children in and polls each once; false if there were none.
+    fn poll_new(&mut self, budget: &mut usize) -> bool {
+        let mut new_children = Vec::new();
+        self.source.take(
+            self.limit.saturating_sub(self.children.len()),
+            &mut new_children,
+        );
+        let some = !new_children.is_empty();
+        for child in new_children {
+            let member = self.seat(child);
+            if *budget == 0 {
+                self.batch.push_back(member);
+            } else {
+                *budget -= 1;
+                self.poll_child(&member);
+            }
+        }
+        some
     }
 
     fn poll_body<B: Future<Output = BodyEnd<T, E>>>(&mut self, mut body: Pin<&mut Option<B>>) {
         let Some(future) = body.as_mut().as_pin_mut() else {
             return;
         };
-        match self.body.poll(|cx| future.poll(cx)) {
+        match self.body.poll(self.round, |cx| future.poll(cx)) {
             SeatStep::Pending => {}
             SeatStep::Ready(end) => {
                 self.drop_body(body);
                 match end {
-                    BodyEnd::Value(value) => self.value = Some(value),
-                    BodyEnd::Failed(failure) => self.fail(
-                        failure,
-                        CancelReason::BodyFailed,
-                        self.body.member.location(),
-                    ),
+                    BodyEnd::Value(value) => {
+                        // A value that came first through `finish` counts.
+                        self.value = match &self.finish {
+                            Some(finish) => {
+                                drop(finish.offer(value));
+                                None
+                            }
+                            None => Some(value),
+                        };
+                    }
+                    BodyEnd::Failed(failure) => {
+                        self.failures.push(failure);
+                        self.cancel(CancelReason::BodyFailed, self.body.member.location());
+                    }
                     BodyEnd::Cancelled(cancelled) => {
-                        self.stopped = true;
                         self.stopped_by = Some(cancelled.clone());
                         self.frame.node().request(cancelled);
                     }
                 }
             }
             SeatStep::Strike => {
-                self.stopped = true;
+                self.note_stop();
                 self.drop_body(body);
             }
             SeatStep::Panicked(payload) => {
@@ -391,7 +473,7 @@ where
 
     fn poll_child(&mut self, member: &Arc<Member>) {
         // The seat may have been given to another child since.
-        let Some(child) = self.children.get_mut(member.key) else {
+        let Some(child) = self.children.get_mut(member.key()) else {
             return;
         };
         if !Arc::ptr_eq(&child.seat.member, member) {
@@ -404,36 +486,34 @@ where
         else {
             return;
         };
-        match seat.poll(|cx| Pin::new(future).poll(cx)) {
+        match seat.poll(self.round, |cx| Pin::new(future).poll(cx)) {
             SeatStep::Pending => {}
             SeatStep::Ready(result) => {
-                self.drop_child(member.key);
+                self.drop_child(member.key());
                 if let Err(failure) = result {
-                    self.fail(
-                        failure,
-                        CancelReason::ChildFailed { child: None },
-                        member.location(),
-                    );
+                    self.failures.push(failure);
+                    if !self.supervises {
+                        let child = member.name().map(|name| name.to_string().into());
+                        self.cancel(CancelReason::ChildFailed { child }, member.location());
+                    }
                 }
             }
             SeatStep::Strike => {
-                self.stopped = true;
-                self.drop_child(member.key);
+                self.note_stop();
+                self.drop_child(member.key());
             }
             SeatStep::Panicked(payload) => {
                 self.panicked(payload, member.info());
-                self.drop_child(member.key);
+                self.drop_child(member.key());
             }
         }
     }
 
-    fn fail(
-        &mut self,
-        failure: Failure<E>,
-        reason: CancelReason,
-        location: &'static Location<'static>,
-    ) {
-        self.failures.push(failure);
+    fn note_stop(&mut self) {
+        self.stopped_by_outer |= self.frame.node().is_outer_cancelled();
+    }
+
+    fn cancel(&self, reason: CancelReason, location: &'static Location<'static>) {
         self.frame
             .node()
             .request(Cancelled::__new(reason, location));
@@ -449,7 +529,7 @@ where
             return;
         }
         if !self.body_is_over && self.body.may_be_dropped_unpolled() {
-            self.stopped = true;
+            self.note_stop();
             self.drop_body(body);
         }
         let idle: Vec<_> = self
@@ -459,21 +539,70 @@ where
             .map(|(key, _)| key)
             .collect();
         for key in idle {
-            self.stopped = true;
+            self.note_stop();
             self.drop_child(key);
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.body_is_over && self.children.is_empty()
+    }
+
     fn is_finished(&mut self) -> bool {
-        self.body_is_over && self.children.is_empty() && self.source.try_close()
+        self.is_empty() && self.source.try_close()
+    }
+
+    /// The grace period is over: what still runs is dropped where it stands, and named.
+    fn give_up<B>(&mut self, body: Pin<&mut Option<B>>) {
+        self.note_stop();
+        let node = Arc::clone(self.frame.node());
+        let mut given_up = Vec::new();
+        if !self.body_is_over {
+            given_up.push(self.body.member.info());
+        }
+        given_up.extend(
+            self.children
+                .iter()
+                .map(|(_, child)| child.seat.member.info()),
+        );
+        let inside = node.abandon_inside();
+        given_up.extend(inside.into_iter().filter(|frame| !frame.kind().is_member()));
+        for frame in &given_up {
+            self.frame.report(&Report::OutOfGrace(frame.clone()));
+        }
+        self.out_of_grace.extend(given_up);
+        if !self.body_is_over {
+            self.drop_body(body);
+        }
+        let keys: Vec<_> = self.children.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.drop_child(key);
+        }
+        for child in self.source.close() {
+            let info = child.member.info();
+            if let Err(payload) = drop_value(child) {
+                self.panicked(payload, info);
+            }
+        }
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<RawEnd<T, E>> {
         self.queue.close();
         let node = Arc::clone(self.frame.node());
         let outer_cancelled = node.is_outer_cancelled();
-        let failures = std::mem::take(&mut self.failures);
-        let value = self.value.take();
+        let mut failures = std::mem::take(&mut self.failures);
+        if !self.out_of_grace.is_empty() {
+            let names = self
+                .out_of_grace
+                .iter()
+                .map(|frame| frame.to_string().into())
+                .collect();
+            failures.push(Failure::library(LibraryFailure::OutOfGrace { names }));
+        }
+        let value = self
+            .value
+            .take()
+            .or_else(|| self.finish.as_ref().and_then(|finish| finish.take()));
         if let Some(payload) = self.panic.take() {
             if !failures.is_empty() {
                 self.frame.report(&Report::FailuresBehindPanic {
@@ -498,7 +627,7 @@ where
             return Poll::Ready(RawEnd::Failed(failures));
         }
         if let Some(value) = value
-            && !(outer_cancelled && self.stopped)
+            && !(outer_cancelled && self.stopped_by_outer)
         {
             self.frame.finish();
             return Poll::Ready(RawEnd::Value(value));
@@ -513,21 +642,30 @@ where
 }
 
 impl<C, S: Source<C>, T, E> Inner<C, S, T, E> {
+    fn seat(&mut self, child: NewChild<C>) -> Arc<Member> {
+        let entry = self.children.vacant_entry();
+        let member = child.member;
+        member.set_key(entry.key());
+        entry.insert(Child {
+            future: Some(child.future),
+            seat: Seat::new(Arc::clone(&member)),
+        });
+        member
+    }
+
     fn drop_child(&mut self, key: usize) {
         let mut child = self.children.remove(key);
         let info = child.seat.member.info();
-        let dropped = {
-            let _outside = current::clear();
-            catch_unwind(AssertUnwindSafe(|| child.future = None))
-        };
+        let dropped = drop_value(child.future.take());
         child.seat.close();
+        self.source.collected();
         if let Err(payload) = dropped {
             self.panicked(payload, info);
         }
     }
 
     /// The first panic is kept to be resumed, and cancels the nursery; the hook hears of later ones.
-    fn panicked(&mut self, payload: Box<dyn Any + Send>, frame: crate::FrameInfo) {
+    fn panicked(&mut self, payload: Box<dyn Any + Send>, frame: FrameInfo) {
         if self.panic.is_some() {
             let message = panic_message(&*payload);
             self.frame.report(&Report::LaterPanic { frame, message });
@@ -547,19 +685,14 @@ impl<C, S: Source<C>, T, E> Inner<C, S, T, E> {
         let mut first_panic = drop_body(body).err();
         self.body.close();
         self.body_is_over = true;
-        for mut child in std::mem::take(&mut self.children)
-            .into_iter()
-            .map(|(_, child)| child)
-        {
-            let _outside = current::clear();
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| child.future = None)) {
+        for (_, mut child) in std::mem::take(&mut self.children) {
+            if let Err(payload) = drop_value(child.future.take()) {
                 first_panic.get_or_insert(payload);
             }
             child.seat.close();
         }
         for child in self.source.close() {
-            let _outside = current::clear();
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(child))) {
+            if let Err(payload) = drop_value(child) {
                 first_panic.get_or_insert(payload);
             }
         }
@@ -573,6 +706,12 @@ impl<C, S: Source<C>, T, E> Inner<C, S, T, E> {
     }
 }
 
+/// Drops something of the user's, with no frame current.
+fn drop_value<V>(value: V) -> std::thread::Result<()> {
+    let _outside = current::clear();
+    catch_unwind(AssertUnwindSafe(|| drop(value)))
+}
+
 /// For the sibling crates: children that all exist when the nursery opens, and a body beside them.
 pub fn open_children<C, B, T, E>(
     location: &'static Location<'static>,
@@ -583,9 +722,14 @@ where
     C: Future<Output = Result<(), Failure<E>>> + Unpin,
     B: Future<Output = BodyEnd<T, E>>,
 {
-    let children = children
-        .into_iter()
-        .map(|future| NewChild { future, location })
-        .collect();
-    RawNursery::new(location, |_| (body, children))
+    let mut nursery = RawNursery::new(location, RawOptions::default(), |_| (body, Vec::new()));
+    // The children first: a body that waits for them finds what they do in their first polls.
+    let body = std::mem::take(&mut nursery.inner.batch);
+    for future in children {
+        let member = Member::new(&nursery.inner.queue, FrameKind::Child, None, location);
+        let member = nursery.inner.seat(NewChild { future, member });
+        nursery.inner.batch.push_back(member);
+    }
+    nursery.inner.batch.extend(body);
+    nursery
 }

@@ -1,0 +1,126 @@
+//! The future of an open nursery.
+
+use std::{
+    fmt,
+    future::Future,
+    panic::Location,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use trionics_errgroup::Failure;
+
+use super::{
+    BoxChild, LocalBoxChild, LocalNursery, Nursery,
+    finish::FinishSlot,
+    raw::{BodyEnd, RawEnd, RawNursery, RawOptions},
+    shared::{Handed, Shared},
+};
+
+/// The future of [`open_nursery`](crate::open_nursery).
+pub type OpenNursery<'env, T, E, F, Fut> = Open<BoxChild<'env, E>, Nursery<'env, E>, T, E, F, Fut>;
+
+/// The future of [`open_local_nursery`](crate::open_local_nursery).
+pub type OpenLocalNursery<'env, T, E, F, Fut> =
+    Open<LocalBoxChild<'env, E>, LocalNursery<'env, E>, T, E, F, Fut>;
+
+pin_project! {
+    /// A nursery with children of type `C` and handles of type `H`.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Open<C, H, T, E, F, Fut> {
+        #[pin]
+        raw: RawNursery<C, Handed<C>, Body<H, F, Fut>, T, E>,
+    }
+}
+
+impl<C, H, T, E, F, Fut> Open<C, H, T, E, F, Fut> {
+    pub(super) fn new(
+        location: &'static Location<'static>,
+        options: RawOptions,
+        finish: Option<Arc<FinishSlot<T>>>,
+        handle: impl FnOnce(&Arc<Shared<C>>) -> H,
+        body: F,
+    ) -> Self {
+        let limit = options.limit;
+        let raw = RawNursery::new(location, options, |queue| {
+            let shared = Shared::new(queue, limit);
+            let handle = handle(&shared);
+            (
+                Body {
+                    start: Some((body, handle)),
+                    future: None,
+                },
+                Handed { shared },
+            )
+        });
+        Self {
+            raw: raw.finished_by(finish),
+        }
+    }
+}
+
+impl<C, H, T, E, F, Fut> Future for Open<C, H, T, E, F, Fut>
+where
+    C: Future<Output = Result<(), Failure<E>>> + Unpin,
+    F: FnOnce(H) -> Fut,
+    Fut: Future<Output = Result<T, Failure<E>>>,
+{
+    type Output = Result<T, Failure<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let name = this.raw.name();
+        let failures = match ready!(this.raw.poll(cx)) {
+            RawEnd::Value(value) => return Poll::Ready(Ok(value)),
+            RawEnd::Failed(failures) => failures,
+            RawEnd::Cancelled(cancelled) => vec![Failure::cancelled(cancelled)],
+        };
+        let group = Failure::group("a nursery failed", failures).expect("there is a failure");
+        Poll::Ready(Err(match name {
+            Some(name) => group.with_origin(name.to_string()),
+            None => group,
+        }))
+    }
+}
+
+impl<C, H, T, E, F, Fut> fmt::Debug for Open<C, H, T, E, F, Fut> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenNursery")
+            .field("opened_at", &self.raw.location())
+            .finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// Calls the body's function inside the body's frame and polls what it returns.
+    struct Body<H, F, Fut> {
+        start: Option<(F, H)>,
+        #[pin]
+        future: Option<Fut>,
+    }
+}
+
+impl<H, T, E, F, Fut> Future for Body<H, F, Fut>
+where
+    F: FnOnce(H) -> Fut,
+    Fut: Future<Output = Result<T, Failure<E>>>,
+{
+    type Output = BodyEnd<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some((body, handle)) = this.start.take() {
+            this.future.set(Some(body(handle)));
+        }
+        let future = this
+            .future
+            .as_pin_mut()
+            .expect("a body is not polled after a panic");
+        Poll::Ready(match ready!(future.poll(cx)) {
+            Ok(value) => BodyEnd::Value(value),
+            Err(failure) => BodyEnd::Failed(failure),
+        })
+    }
+}
