@@ -151,6 +151,8 @@ struct Frame {
     waits_since: Option<Duration>,
     /// How often it was polled while it waited, since a frame inside was.
     idle_polls: usize,
+    /// When a frame inside was last polled, while it waited.
+    inside_polled: Duration,
     /// It has had to wait for a live frame, being cancelled.
     has_waited: Known,
     /// What its body returned in this poll.
@@ -300,6 +302,7 @@ impl Model {
             has_begun: false,
             waits_since: None,
             idle_polls: 0,
+            inside_polled: Duration::ZERO,
             has_waited: Known::No,
             turn: None,
             first_turn: false,
@@ -446,10 +449,14 @@ impl Model {
         if own == Known::No && frame.kind == Kind::Gather && self.loses_its_block(id) {
             return Known::Maybe;
         }
-        match frame.state {
-            FrameState::New | FrameState::Live => own,
-            // What a carried future hears of a scope that was left, the rules do not say.
-            _ => own.min(Known::Maybe),
+        own.min(self.unless_ended(id))
+    }
+
+    /// `Maybe` for a frame that has ended: what a carried future made in it hears through it, the rules do not say.
+    fn unless_ended(&self, frame: FrameId) -> Known {
+        match self.frames[frame].state {
+            FrameState::New | FrameState::Live => Known::Yes,
+            _ => Known::Maybe,
         }
     }
 
@@ -491,7 +498,11 @@ impl Model {
             && self.frames[frame].kind == Kind::Block
             && self.was_cancelled(frame);
         // A block beside an exit may have been told before the exit began.
-        if was_told { Known::Maybe } else { effective }
+        if was_told {
+            Known::Maybe
+        } else {
+            effective.min(self.unless_ended(frame))
+        }
     }
 
     /// `Maybe` if the block that the frame waits for has ended, or may have: then the exit begins, though its code does
@@ -582,7 +593,10 @@ impl Model {
             .map(|provider| self.requested(Some(*provider)))
             .max()
             .unwrap_or(Known::No);
-        self.own(frame).max(from_parent).max(from_providers)
+        self.own(frame)
+            .max(from_parent)
+            .max(from_providers)
+            .min(self.unless_ended(frame))
     }
 
     /// The program has asked whether a cancellation is requested.
@@ -782,8 +796,9 @@ impl Model {
     /// A frame was polled: frames around it that wait may wait on.
     fn polled(&mut self, id: FrameId) {
         for outer in 0..self.frames.len() {
-            if self.frames[outer].idle_polls > 0 && self.is_inside(id, outer) {
+            if self.frames[outer].waits_since.is_some() && self.is_inside(id, outer) {
                 self.frames[outer].idle_polls = 0;
+                self.frames[outer].inside_polled = self.now;
             }
         }
     }
@@ -883,6 +898,9 @@ impl Model {
                 self.seen.failures += 1;
             }
             Seen::Panicked(message) => {
+                if !self.frames[nursery].panics.is_empty() {
+                    self.must_tell.push(Told::LaterPanic(message.clone()));
+                }
                 self.frames[nursery].panics.push(message.clone());
                 self.seen.panics += 1;
             }
@@ -962,7 +980,9 @@ impl Model {
                 match seen {
                     Seen::Stopped(reason) if may_return => {
                         self.seen.caught += 1;
-                        self.check_reason(id, reason);
+                        if !was_parked {
+                            self.check_reason(id, reason);
+                        }
                     }
                     Seen::Pending if may_park => self.seen.parked += 1,
                     _ => self.violate(format!(
@@ -1105,10 +1125,7 @@ impl Model {
             matches!(member.kind, Kind::Body | Kind::Block)
                 && member.state == FrameState::Ended(Ended::Value)
         });
-        if let Some((first, later)) = panics.split_first() {
-            for message in later {
-                self.must_tell.push(Told::LaterPanic(message.clone()));
-            }
+        if let Some(first) = panics.first() {
             if !failures.is_empty() {
                 self.must_tell
                     .push(Told::FailuresBehindPanic(failures.len()));
@@ -1468,7 +1485,9 @@ impl Model {
                         .map(|inner| self.frames[*inner].last_polled)
                         .max()
                         .unwrap_or_default();
-                    let since = last.max(self.frames[id].waits_since.unwrap_or(self.now));
+                    let since = last
+                        .max(self.frames[id].inside_polled)
+                        .max(self.frames[id].waits_since.unwrap_or(self.now));
                     if self.now.saturating_sub(since) > PATIENCE * 3 {
                         self.violate(format!(
                             "rule 9: f{id} waits for {live:?}, which nobody polls, for more than three patiences"

@@ -181,7 +181,8 @@ impl Generator<'_> {
             (11, Kind::With),
             (6, Kind::Gather),
             (4, Kind::Start),
-            (3, Kind::Spawn),
+            // The nursery may be one that nobody polls, so that the wait must be cancellable.
+            (3 * usize::from(place.may_wait_for_ever), Kind::Spawn),
         ]);
         let inner = size - 1;
         let cancellable = Place {
@@ -210,7 +211,8 @@ impl Generator<'_> {
             Kind::Select => Node::Select(self.nodes(inner, 3, place)),
             Kind::Hold => {
                 let n_polls = 1 + self.random.below(2);
-                let (held, then) = self.two(inner, cancellable, place);
+                let held_place = if n_polls == 1 { cancellable } else { place };
+                let (held, then) = self.two(inner, held_place, place);
                 Node::Hold(held, n_polls, then)
             }
             Kind::Catch => Node::Catch(Box::new(self.node(inner, place))),

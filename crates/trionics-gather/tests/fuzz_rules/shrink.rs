@@ -29,6 +29,7 @@ pub(crate) fn shrink(program: &Program, still_fails: impl Fn(&Program) -> bool) 
 fn always_ends(node: &Node, is_cancellable: bool) -> bool {
     let inner = match node {
         Node::Never => return is_cancellable,
+        Node::Spawn(..) if !is_cancellable => return false,
         Node::Scope(..) | Node::Nursery(..) | Node::Start(..) | Node::Spawn(..) => true,
         Node::Shield(_) | Node::Ship(_) => false,
         // What comes before a context's exit may be cancellable; to be on the safe side it must end by itself.
