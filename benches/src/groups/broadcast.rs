@@ -821,3 +821,78 @@ fn sole_subscriber() -> Case {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    //! What a timing cannot show: how much is lost when the producer never waits.
+
+    use super::*;
+
+    const N_VALUES: u64 = 20_000;
+    const N_READERS: usize = 8;
+
+    /// A queue that is full from the start: whoever pumps it never has to wait.
+    fn full_queue() -> Queue<u64> {
+        let (mut send, queue) = queue();
+        (0..N_VALUES).for_each(&mut send);
+        queue
+    }
+
+    fn share_lost(tasks: Vec<BoxFuture<'static, u64>>) -> f64 {
+        let runtime = one_thread();
+        let tasks: Vec<_> = tasks.into_iter().map(|task| runtime.spawn(task)).collect();
+        let n_received: u64 = runtime.block_on(async {
+            let counts = futures::future::join_all(tasks).await;
+            counts
+                .into_iter()
+                .map(|count| count.expect("no task panics"))
+                .sum()
+        });
+        1.0 - n_received as f64 / (N_VALUES * N_READERS as u64) as f64
+    }
+
+    #[test]
+    fn a_free_running_producer_loses_little_where_a_pump_loses_half() {
+        let first = broadcast_receiver(full_queue(), WINDOW).expect("the window is possible");
+        let ours = copies(first, N_READERS, |first| first.subscribe());
+        let ours = ours.into_iter().map(|mut receiver| {
+            async move {
+                let mut n_received = 0;
+                while let Some(item) = receiver.recv().await {
+                    n_received += u64::from(item.is_ok());
+                }
+                n_received
+            }
+            .boxed()
+        });
+        // Under tokio's cooperative budget a few of a thousand; none on an executor that runs tasks in turns.
+        let lost = share_lost(ours.collect());
+        assert!(lost < 0.02, "ours lost {lost}");
+
+        let (sender, _) = broadcast::channel(WINDOW);
+        let receivers: Vec<_> = (0..N_READERS).map(|_| sender.subscribe()).collect();
+        let pump = async move {
+            let mut source = full_queue();
+            for _ in 0..N_VALUES {
+                let value = source.next().await.expect("the queue is full");
+                assert!(sender.send(value).is_ok());
+            }
+            0
+        };
+        let theirs = receivers.into_iter().map(|mut receiver| {
+            async move {
+                let mut n_received = 0;
+                loop {
+                    match receiver.recv().await {
+                        Ok(_) => n_received += 1,
+                        Err(broadcast::error::RecvError::Lagged(_)) => {}
+                        Err(broadcast::error::RecvError::Closed) => return n_received,
+                    }
+                }
+            }
+            .boxed()
+        });
+        let lost = share_lost([pump.boxed()].into_iter().chain(theirs).collect());
+        assert!(lost > 0.3, "the pump lost {lost}");
+    }
+}

@@ -10,11 +10,9 @@
 //! * C3: no code of the user (source apart, under the intake's lock that nobody waits for) runs under a lock: no clone, no drop, no waker.
 
 use std::{
-    any::Any,
     collections::VecDeque,
     mem,
     ops::Deref,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker},
@@ -156,11 +154,7 @@ enum Pulled<T> {
     Again,
     /// The others go first.
     Grace,
-    Panicked(Box<dyn Any + Send>),
 }
-
-/// What the source has said, or its panic.
-type Polled<T> = Result<Poll<Option<T>>, Box<dyn Any + Send>>;
 
 /// Where a new subscription starts.
 pub(crate) enum Start {
@@ -469,23 +463,11 @@ impl<S: Stream> Channel<S> {
     ) -> Poll<Option<Delivery<S::Item>>> {
         let mut pulled = None;
         if self.signal.state() == IDLE
-            && let Some(mut intake) = try_lock(&self.intake)
+            && let Some(intake) = try_lock(&self.intake)
         {
-            let mut polled = None;
-            if self.may_be_alone(reader, &intake) {
-                match self.poll_locked(&mut intake, reader.member.id) {
-                    Ok(Poll::Ready(Some(value))) if self.is_alone(reader) => {
-                        drop(intake);
-                        // Whoever has come meanwhile does not rely on being woken from here.
-                        reader.is_known = true;
-                        self.signal.waiting.cancel(&mut reader.ticket);
-                        return Poll::Ready(Some(Delivery::Moved(value)));
-                    }
-                    other => polled = Some(other),
-                }
-            }
-            match self.pull(reader, intake, polled) {
+            match self.pull(reader, intake) {
                 Pulled::Slot(index) => return Poll::Ready(Some(Delivery::Slot(index))),
+                Pulled::Moved(value) => return Poll::Ready(Some(Delivery::Moved(value))),
                 other => pulled = Some(other),
             }
         }
@@ -507,7 +489,6 @@ impl<S: Stream> Channel<S> {
                 None => {}
                 Some(Pulled::Slot(index)) => return Poll::Ready(Some(Delivery::Slot(index))),
                 Some(Pulled::Moved(value)) => return Poll::Ready(Some(Delivery::Moved(value))),
-                Some(Pulled::Panicked(payload)) => resume_unwind(payload),
                 Some(Pulled::Grace | Pulled::Again) => {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
@@ -530,7 +511,7 @@ impl<S: Stream> Channel<S> {
             } else if let Some(intake) = try_lock(&self.intake) {
                 // A pull gives the place among the parked up.
                 is_parked = false;
-                pulled = Some(self.pull(reader, intake, None));
+                pulled = Some(self.pull(reader, intake));
                 continue;
             } else if !reader.is_known {
                 // Who holds the intake may believe to be alone, and then wakes nobody.
@@ -554,15 +535,6 @@ impl<S: Stream> Channel<S> {
         }
     }
 
-    /// Whether a value could be moved to this reader: nothing is there that it has to read first, and nothing is kept.
-    #[inline]
-    fn may_be_alone(&self, reader: &Reader<S::Item>, intake: &Intake<S>) -> bool {
-        self.is_alone(reader)
-            && !intake.keeps_values
-            && self.head.load(Ordering::Acquire) == reader.cursor << FLAG_BITS
-            && !matches!(self.signal.state(), ARMED | BLOCKED)
-    }
-
     /// Whether this is the only open subscription. Whoever joins from now on joins behind a value that was taken already.
     #[inline]
     fn is_alone(&self, reader: &Reader<S::Item>) -> bool {
@@ -575,94 +547,75 @@ impl<S: Stream> Channel<S> {
     fn pull<'a>(
         &'a self,
         reader: &mut Reader<S::Item>,
-        mut intake: MutexGuard<'a, Intake<S>>,
-        polled: Option<Polled<S::Item>>,
+        intake: MutexGuard<'a, Intake<S>>,
     ) -> Pulled<S::Item> {
-        let mut garbage = Garbage::default();
-        let pulled = self.pull_locked(reader, &mut intake, polled, &mut garbage);
-        drop(intake);
+        let mut garbage = None;
+        let mut holder = Holder {
+            channel: self,
+            intake: Some(intake),
+        };
+        let pulled = match &mut holder.intake {
+            Some(intake) => self.pull_locked(reader, intake, &mut garbage),
+            None => Pulled::Changed,
+        };
+        drop(holder.intake.take());
         reader.is_known = true;
         self.signal.waiting.cancel(&mut reader.ticket);
-        let concerns_all = match pulled {
-            Pulled::Slot(_) => true,
-            Pulled::Changed | Pulled::Panicked(_) => {
-                if self.has_ended() {
-                    self.signal.closing.wake_all();
-                }
-                true
+        // A value that was moved is for nobody else: whoever has come meanwhile does not rely on being woken from here
+        // (see `Reader::is_known`).
+        if !matches!(pulled, Pulled::Moved(_)) {
+            if matches!(pulled, Pulled::Changed) && self.has_ended() {
+                self.signal.closing.wake_all();
             }
-            _ => false,
-        };
-        self.wake_after_release(concerns_all);
-        if reader.member.is_closed() && self.n_open() == 0 {
-            self.discard_window();
+            self.wake_after_release(matches!(pulled, Pulled::Slot(_) | Pulled::Changed));
+            if reader.member.is_closed() && self.n_open() == 0 {
+                self.discard_window();
+            }
         }
-        garbage.discard(self);
+        if let Some(garbage) = garbage {
+            self.recycle(*garbage);
+        }
         pulled
     }
 
+    #[inline]
     fn pull_locked(
         &self,
         reader: &mut Reader<S::Item>,
         intake: &mut Intake<S>,
-        polled: Option<Polled<S::Item>>,
-        garbage: &mut Garbage<S::Item>,
+        garbage: &mut Option<Box<Garbage<S::Item>>>,
     ) -> Pulled<S::Item> {
         let head = self.head.load(Ordering::Acquire);
         let published = head >> FLAG_BITS;
-        if let Some(polled) = polled {
-            return self.publish(reader, intake, garbage, head, polled);
-        }
         if head & ENDED != 0 || published > reader.cursor {
             return Pulled::Changed;
         }
-        if matches!(self.signal.state(), ARMED | BLOCKED) {
+        if matches!(self.signal.state(), ARMED | BLOCKED)
+            || (self.waits_for_slowest && !self.has_room_or_blocks(published))
+        {
             return Pulled::Parked;
         }
-        if self.waits_for_slowest && !self.has_room(published) {
-            self.signal.set_state(BLOCKED);
-            fence(Ordering::SeqCst);
-            if !self.has_room(published) {
-                return Pulled::Parked;
-            }
-            self.signal.set_state(IDLE);
-        }
 
-        let polled = match intake.held.take() {
-            Some(value) => Ok(Poll::Ready(Some(value))),
-            None => self.poll_locked(intake, reader.member.id),
-        };
-        self.publish(reader, intake, garbage, head, polled)
-    }
-
-    /// Announces what the source has said.
-    fn publish(
-        &self,
-        reader: &mut Reader<S::Item>,
-        intake: &mut Intake<S>,
-        garbage: &mut Garbage<S::Item>,
-        head: u64,
-        polled: Polled<S::Item>,
-    ) -> Pulled<S::Item> {
-        let published = head >> FLAG_BITS;
         let was_held = head & HELD != 0;
+        let polled = if was_held {
+            Poll::Ready(intake.held.take())
+        } else {
+            self.poll_locked(intake, reader.member.id)
+        };
         let value = match polled {
-            Ok(Poll::Ready(Some(value))) => value,
-            Ok(Poll::Ready(None)) => {
+            Poll::Ready(Some(value)) => value,
+            Poll::Ready(None) => {
                 self.head.store(head | ENDED, Ordering::Release);
                 return Pulled::Changed;
             }
-            Ok(Poll::Pending) if self.signal.finish_pending() => return Pulled::Again,
-            Ok(Poll::Pending) => return Pulled::Parked,
-            Err(payload) => {
-                self.panicked.store(true, Ordering::Release);
-                self.head.store(head | ENDED, Ordering::Release);
-                return Pulled::Panicked(payload);
-            }
+            Poll::Pending if self.signal.finish_pending() => return Pulled::Again,
+            Poll::Pending => return Pulled::Parked,
         };
 
         if self.is_alone(reader) && (!intake.keeps_values || self.forget_window(intake, garbage)) {
-            garbage.blocks.extend(reader.block.take());
+            if let Some(block) = reader.block.take() {
+                Garbage::of(garbage).blocks.push(block);
+            }
             if !was_held {
                 return Pulled::Moved(value);
             }
@@ -674,7 +627,7 @@ impl<S: Stream> Channel<S> {
                 reader.move_to(published + 1);
                 return Pulled::Moved(value);
             }
-            garbage.value = Some(value);
+            Garbage::of(garbage).value = Some(value);
             return Pulled::Changed;
         }
 
@@ -694,8 +647,9 @@ impl<S: Stream> Channel<S> {
         let is_for_reader = reader.cursor == published;
         if is_for_reader && (reader.base != intake.base || reader.block.is_none()) {
             reader.base = intake.base;
-            let left = reader.block.replace(Arc::clone(block));
-            garbage.blocks.extend(left);
+            if let Some(left) = reader.block.replace(Arc::clone(block)) {
+                Garbage::of(garbage).blocks.push(left);
+            }
         }
         if index + 1 == self.block_len {
             intake.block = None;
@@ -714,7 +668,7 @@ impl<S: Stream> Channel<S> {
     fn open_block(
         &self,
         intake: &mut Intake<S>,
-        garbage: &mut Garbage<S::Item>,
+        garbage: &mut Option<Box<Garbage<S::Item>>>,
         published: u64,
         may_yield: bool,
     ) -> bool {
@@ -726,7 +680,8 @@ impl<S: Stream> Channel<S> {
         drop(table);
         let block = spare.unwrap_or_else(|| new_block(self.block_len));
         let mut table = lock(&self.table);
-        table.evict(published, self.window, self.block_len, &mut garbage.blocks);
+        let evicted = &mut Garbage::of(garbage).blocks;
+        table.evict(published, self.window, self.block_len, evicted);
         if table.blocks.is_empty() {
             table.first = published;
         }
@@ -738,32 +693,44 @@ impl<S: Stream> Channel<S> {
         true
     }
 
+    /// The source has panicked, and the panic is on its way to the receive that polled it.
+    #[cold]
+    fn end_by_panic(&self, intake: MutexGuard<'_, Intake<S>>) {
+        self.panicked.store(true, Ordering::Release);
+        self.signal.set_state(IDLE);
+        self.head.fetch_or(ENDED, Ordering::AcqRel);
+        drop(intake);
+        self.wake_after_release(true);
+        self.signal.closing.wake_all();
+    }
+
     /// Polls the source with the channel's waker.
-    fn poll_locked(&self, intake: &mut Intake<S>, puller: u64) -> Polled<S::Item> {
+    #[inline]
+    fn poll_locked(&self, intake: &mut Intake<S>, puller: u64) -> Poll<Option<S::Item>> {
         let Some(source) = &mut intake.source else {
-            return Ok(Poll::Ready(None));
+            return Poll::Ready(None);
         };
         self.signal.set_state(POLLING);
         self.puller.store(puller, Ordering::Relaxed);
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            source
-                .as_mut()
-                .poll_next(&mut Context::from_waker(&self.waker))
-        }));
-        if let Ok(Poll::Pending) = polled {
-            return polled;
-        }
-        self.signal.set_state(IDLE);
-        if let Ok(Poll::Ready(Some(_))) = polled {
-            self.pulls
-                .store(self.pulls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let polled = source
+            .as_mut()
+            .poll_next(&mut Context::from_waker(&self.waker));
+        if let Poll::Ready(item) = &polled {
+            self.signal.set_state(IDLE);
+            let pulls = self.pulls.load(Ordering::Relaxed) + u64::from(item.is_some());
+            self.pulls.store(pulls, Ordering::Relaxed);
         }
         polled
     }
 
     /// Empties the table for an only subscriber: its values from here on are moved, so that what is there would leave a gap.
     #[cold]
-    fn forget_window(&self, intake: &mut Intake<S>, garbage: &mut Garbage<S::Item>) -> bool {
+    fn forget_window(
+        &self,
+        intake: &mut Intake<S>,
+        garbage: &mut Option<Box<Garbage<S::Item>>>,
+    ) -> bool {
+        let garbage = Garbage::of(garbage);
         let mut table = lock(&self.table);
         if table.members.len() != 1 {
             return false;
@@ -775,9 +742,10 @@ impl<S: Stream> Channel<S> {
         true
     }
 
-    /// Drops the values in `blocks`, and keeps one block for its memory.
-    fn recycle(&self, blocks: Vec<Block<S::Item>>) {
-        for mut block in blocks {
+    /// Drops what is not needed any more, with no lock held, and keeps one block for its memory.
+    #[cold]
+    fn recycle(&self, garbage: Garbage<S::Item>) {
+        for mut block in garbage.blocks {
             // A subscriber that has not moved on still has this block: the last to leave it frees it.
             let Some(slots) = Arc::get_mut(&mut block) else {
                 continue;
@@ -790,6 +758,21 @@ impl<S: Stream> Channel<S> {
             drop(table);
             drop(surplus);
         }
+    }
+
+    /// Whether there is room for one more value; if not, the source waits.
+    #[cold]
+    fn has_room_or_blocks(&self, published: u64) -> bool {
+        if self.has_room(published) {
+            return true;
+        }
+        self.signal.set_state(BLOCKED);
+        fence(Ordering::SeqCst);
+        let has_room = self.has_room(published);
+        if has_room {
+            self.signal.set_state(IDLE);
+        }
+        has_room
     }
 
     /// Whether the slowest subscriber leaves room for one more value.
@@ -945,21 +928,27 @@ struct Garbage<T> {
 }
 
 impl<T> Garbage<T> {
-    /// To be called with no lock held.
-    #[inline]
-    fn discard<S: Stream<Item = T>>(self, channel: &Channel<S>) {
-        if !self.blocks.is_empty() {
-            channel.recycle(self.blocks);
-        }
-        drop(self.value);
+    fn of(garbage: &mut Option<Box<Self>>) -> &mut Self {
+        garbage.get_or_insert_with(|| {
+            Box::new(Self {
+                blocks: Vec::new(),
+                value: None,
+            })
+        })
     }
 }
 
-impl<T> Default for Garbage<T> {
-    fn default() -> Self {
-        Self {
-            blocks: Vec::new(),
-            value: None,
+/// Holds the intake while the source is polled; if that panics, the source has ended.
+struct Holder<'a, S: Stream> {
+    channel: &'a Channel<S>,
+    intake: Option<MutexGuard<'a, Intake<S>>>,
+}
+
+impl<S: Stream> Drop for Holder<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(intake) = self.intake.take() {
+            self.channel.end_by_panic(intake);
         }
     }
 }
