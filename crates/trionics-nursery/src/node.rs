@@ -898,6 +898,9 @@ impl Node {
     }
 
     /// Gives up on every live frame inside; returns what they were.
+    ///
+    /// A frame that was anchored here is given up on by itself: it is polled elsewhere, if at all, and
+    /// goes on looking after what is inside it.
     pub(crate) fn abandon_inside(self: &Arc<Self>) -> Vec<FrameInfo> {
         let mut abandoned = Vec::new();
         let mut work = vec![Arc::clone(self)];
@@ -911,10 +914,13 @@ impl Node {
                     .collect()
             };
             for child in children {
-                if child.flags() & LIVE != 0 {
-                    // Nobody waits for it any more: this node is its waiting ancestor.
-                    child.make_idle(ABANDONED, &mut WakeList::new());
-                    abandoned.push(child.info());
+                if child.flags() & LIVE == 0 {
+                    continue;
+                }
+                // Nobody waits for it any more: this node is its waiting ancestor.
+                child.make_idle(ABANDONED, &mut WakeList::new());
+                abandoned.push(child.info());
+                if !child.lock().anchored {
                     work.push(child);
                 }
             }

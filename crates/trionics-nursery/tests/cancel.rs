@@ -310,7 +310,10 @@ fn a_value_that_nobody_has_fetched_survives_a_cancellation() {
 
 /// N-066; `Send` and `Sync` are in `auto_traits.rs`
 #[test]
-#[allow(clippy::mutable_key_type, reason = "equality and hash are those of the identity")]
+#[allow(
+    clippy::mutable_key_type,
+    reason = "equality and hash are those of the identity"
+)]
 fn clones_of_a_scope_are_equal_and_hash_alike() {
     let (scope, stranger) = (CancelScope::new(), CancelScope::new());
     assert_eq!(scope, scope.clone());

@@ -349,7 +349,7 @@ where
         let mut budget = POLLS_AT_ONCE;
         loop {
             let mut progress = inner.poll_woken(this.body.as_mut(), &mut budget);
-            inner.sweep(this.body.as_mut());
+            progress |= inner.sweep(this.body.as_mut());
             progress |= inner.poll_new(&mut budget);
             if !progress {
                 break;
@@ -519,14 +519,14 @@ where
             .request(Cancelled::__new(reason, location));
     }
 
-    /// Drops, once per cancellation, the members that would only say `Pending`.
-    fn sweep<B>(&mut self, body: Pin<&mut Option<B>>) {
+    /// Drops, once per cancellation, the members that would only say `Pending`; false if it did before.
+    fn sweep<B>(&mut self, body: Pin<&mut Option<B>>) -> bool {
         if !self.frame.node().is_effective() {
             self.swept = false;
-            return;
+            return false;
         }
         if std::mem::replace(&mut self.swept, true) {
-            return;
+            return false;
         }
         if !self.body_is_over && self.body.may_be_dropped_unpolled() {
             self.note_stop();
@@ -542,6 +542,7 @@ where
             self.note_stop();
             self.drop_child(key);
         }
+        true
     }
 
     fn is_empty(&self) -> bool {
