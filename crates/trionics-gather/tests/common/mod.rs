@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeMap,
     future::Future,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -205,7 +206,8 @@ pub struct Gate(Arc<Mutex<GateState>>);
 #[derive(Debug, Default)]
 struct GateState {
     is_open: bool,
-    wakers: Vec<Waker>,
+    n_waits: u64,
+    wakers: BTreeMap<u64, Waker>,
 }
 
 impl Gate {
@@ -219,18 +221,25 @@ impl Gate {
             state.is_open = true;
             mem::take(&mut state.wakers)
         };
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_values().for_each(Waker::wake);
     }
 
     pub fn wait(&self) -> impl Future<Output = ()> + Send + Sync + Unpin + use<> {
         let gate = self.clone();
+        let mut id = None;
         std::future::poll_fn(move |cx| {
             let waker = cx.waker().clone();
             let mut state = gate.0.lock().unwrap();
             if state.is_open {
                 return Poll::Ready(());
             }
-            state.wakers.push(waker);
+            let id = *id.get_or_insert_with(|| {
+                state.n_waits += 1;
+                state.n_waits
+            });
+            let replaced = state.wakers.insert(id, waker);
+            drop(state);
+            drop(replaced);
             Poll::Pending
         })
     }

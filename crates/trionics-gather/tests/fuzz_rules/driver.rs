@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
+    thread,
     time::Duration,
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Manner {
     pub(crate) fresh_wakers: bool,
     /// The driver drops the program in the middle.
     pub(crate) drops_midway: bool,
+    /// The things happen on another thread while the program runs.
+    pub(crate) has_threads: bool,
     /// How many things happen before the driver cancels everything.
     pub(crate) n_actions: usize,
 }
@@ -226,37 +229,45 @@ impl Driver {
 
     fn act(&mut self, random: &mut Random, program: &Program) {
         match random.below(12) {
-            0..=3 => {
-                let gate = random.below(program.n_gates);
-                self.world.open_gate(gate);
-            }
-            4 | 5 => self.world.cancel(random.below(program.n_slots)),
-            6 | 7 => {
+            0..=6 => disturb(&self.world, random, program),
+            7 | 8 => {
                 let milliseconds = [1, 40, 100, 250][random.below(4)];
                 self.let_pass(Duration::from_millis(milliseconds));
             }
-            8 => {
-                let task = random.below(self.tasks.len());
-                self.world
-                    .model()
-                    .note(format!("task {task} is polled unasked"));
-                self.poll(task);
-            }
             9 => {
-                let slot = random.below(program.n_slots);
-                let child = match random.below(4) {
-                    0 => Node::Gate(random.below(program.n_gates)),
-                    1 => Node::Checkpoint,
-                    2 => Node::Cancel(random.below(program.n_slots)),
-                    _ => Node::Shield(Box::new(Node::Gate(random.below(program.n_gates)))),
-                };
-                self.world
-                    .model()
-                    .note(format!("start {child:?} in slot {slot}"));
-                Place::root(&self.world).start(slot, child);
+                let task = random.below(self.tasks.len());
+                self.world.model().note(format!("task {task} is polled unasked"));
+                self.poll(task);
             }
             _ => self.run(1),
         }
+    }
+
+    /// As `act`, so many times, on a thread of its own.
+    fn act_elsewhere(&mut self, random: &mut Random, program: &Program, n_actions: usize) {
+        let world = Arc::clone(&self.world);
+        let has_ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..n_actions {
+                    for _ in 0..random.below(40) {
+                        std::hint::spin_loop();
+                    }
+                    if random.chance(30) {
+                        thread::yield_now();
+                    }
+                    disturb(&world, random, program);
+                }
+                has_ended.store(true, Ordering::SeqCst);
+            });
+            self.polls_left = 100_000;
+            while !has_ended.load(Ordering::SeqCst) {
+                for _ in 0..100 {
+                    self.run(1);
+                }
+                thread::yield_now();
+            }
+        });
     }
 
     fn finish(&mut self, program: &Program) {
@@ -293,6 +304,26 @@ impl Driver {
     }
 }
 
+/// Something that any thread can do to the program.
+fn disturb(world: &Arc<World>, random: &mut Random, program: &Program) {
+    match random.below(7) {
+        0..=3 => world.open_gate(random.below(program.n_gates)),
+        4 | 5 => world.cancel(random.below(program.n_slots)),
+        _ => {
+            let slot = random.below(program.n_slots);
+            let gate = random.below(program.n_gates);
+            let child = match random.below(4) {
+                0 => Node::Gate(gate),
+                1 => Node::Checkpoint,
+                2 => Node::Cancel(random.below(program.n_slots)),
+                _ => Node::Shield(Box::new(Node::Gate(gate))),
+            };
+            world.model().note(format!("start {child:?} in slot {slot}"));
+            Place::root(world).start(slot, child);
+        }
+    }
+}
+
 /// Runs a program; returns what it came across.
 pub(crate) fn drive(
     program: &Program,
@@ -320,7 +351,12 @@ pub(crate) fn drive(
     driver.add_task(Box::pin(async move {
         let _ = run.await;
     }));
-    for _ in 0..manner.n_actions {
+    world.model().has_threads = manner.has_threads;
+    if manner.has_threads {
+        driver.act_elsewhere(random, program, manner.n_actions);
+    }
+    let n_actions = if manner.has_threads { 0 } else { manner.n_actions };
+    for _ in 0..n_actions {
         if random.chance(80) {
             driver.settle();
         }

@@ -191,6 +191,8 @@ struct Frame {
 #[derive(Debug)]
 struct Scope {
     cancelled: Known,
+    /// One call of `cancel` was told that it was the first.
+    has_first: bool,
     /// The first reason, unless two threads raced.
     reason: Option<String>,
 }
@@ -227,6 +229,8 @@ pub(crate) struct Model {
     dropping: HashMap<ThreadId, Vec<ProbeId>>,
     pub(crate) now: Duration,
     pub(crate) has_clock: bool,
+    /// Another thread cancels and starts things.
+    pub(crate) has_threads: bool,
     log: Vec<Event>,
     violation: Option<String>,
     told: Vec<Told>,
@@ -266,6 +270,7 @@ impl Model {
             dropping: HashMap::new(),
             now: Duration::ZERO,
             has_clock,
+            has_threads: false,
             log: Vec::new(),
             violation: None,
             told: Vec::new(),
@@ -282,6 +287,7 @@ impl Model {
     pub(crate) fn new_scope(&mut self) -> ScopeId {
         self.scopes.push(Scope {
             cancelled: Known::No,
+            has_first: false,
             reason: None,
         });
         self.scopes.len() - 1
@@ -322,7 +328,7 @@ impl Model {
             block: None,
             has_provided: false,
         });
-        if matches!(kind, Kind::Body | Kind::Child | Kind::Context | Kind::Block)
+        if matches!(kind, Kind::Body | Kind::Context | Kind::Block)
             && let Some(parent) = parent
         {
             self.frames[parent].members.push(id);
@@ -387,12 +393,21 @@ impl Model {
         frame.state != FrameState::Live || self.members_have_ended(nursery)
     }
 
-    /// A nursery has refused a child.
-    pub(crate) fn refused(&mut self, child: FrameId, nursery: FrameId) {
-        self.frames[child].state = FrameState::Dropped;
-        self.frames[nursery]
-            .members
-            .retain(|member| *member != child);
+    /// A nursery has taken a child, or refused it.
+    pub(crate) fn answered(&mut self, child: FrameId, is_taken: bool) {
+        if is_taken {
+            self.join_members(child);
+        } else {
+            self.frames[child].state = FrameState::Dropped;
+        }
+    }
+
+    /// A child may be polled before the thread that started it has said that it was taken.
+    fn join_members(&mut self, child: FrameId) {
+        let nursery = self.frames[child].parent.expect("a child has a nursery");
+        if !self.frames[nursery].members.contains(&child) {
+            self.frames[nursery].members.push(child);
+        }
     }
 
     /// How a nursery's child ended, if it has.
@@ -418,13 +433,12 @@ impl Model {
     }
 
     pub(crate) fn cancel_ends(&mut self, scope: ScopeId, was_first: bool) {
-        let known = self.scopes[scope].cancelled;
-        if known == Known::Yes && was_first {
-            self.violate(format!(
-                "rule 1: c{scope} was cancelled for the first time twice"
-            ));
+        if was_first && self.scopes[scope].has_first {
+            self.violate(format!("rule 1: c{scope} was cancelled for the first time twice"));
         }
-        self.scopes[scope].cancelled = Known::Yes;
+        let scope = &mut self.scopes[scope];
+        scope.has_first |= was_first;
+        scope.cancelled = Known::Yes;
     }
 
     fn cancel_own(&mut self, frame: FrameId, known: Known) {
@@ -693,7 +707,14 @@ impl Model {
         let parent = self.frames[id].parent;
         let now = self.now;
         let late = match parent {
-            Some(parent) => self.effective(parent).min(self.frames[parent].has_waited),
+            Some(parent) => {
+                let mut has_waited = self.frames[parent].has_waited;
+                if self.has_threads {
+                    // The cancellation may have come between the body's end and the frame's decision.
+                    has_waited = has_waited.max(Known::Maybe);
+                }
+                self.effective(parent).min(has_waited)
+            }
             None => Known::No,
         };
         let around = self.around(id);
@@ -752,6 +773,9 @@ impl Model {
         if frame.outside.is_none() {
             if frame.state == FrameState::New {
                 frame.state = FrameState::Live;
+                if frame.kind == Kind::Child {
+                    self.join_members(id);
+                }
             } else if frame.state != FrameState::Live {
                 let state = frame.state;
                 self.violate(format!(
@@ -904,8 +928,15 @@ impl Model {
                 self.frames[nursery].panics.push(message.clone());
                 self.seen.panics += 1;
             }
-            Seen::Value if kind == Kind::Context && !provided => {
-                self.frames[nursery].failures.push(Shape::Library);
+            Seen::Value if kind == Kind::Context => {
+                let block = self.frames[id].block.expect("set when made");
+                let is_in_use = matches!(
+                    self.frames[block].state,
+                    FrameState::New | FrameState::Live
+                );
+                if !provided || is_in_use {
+                    self.frames[nursery].failures.push(Shape::Library);
+                }
             }
             _ => {}
         }
@@ -985,6 +1016,8 @@ impl Model {
                         }
                     }
                     Seen::Pending if may_park => self.seen.parked += 1,
+                    // Borrowed work: it has no other way to say so.
+                    Seen::Panicked(_) if was_parked && kind == Kind::Settings && low != Known::Yes => {}
                     _ => self.violate(format!(
                         "rule 5: f{id} has struck, around it cancelled: {poller_around:?}, and gives {seen:?}"
                     )),
@@ -1311,7 +1344,22 @@ impl Model {
             }
             if !certain.is_empty() {
                 self.seen.abandoned += 1;
-                self.may_tell.push(Told::NotPolled);
+                if self.frames[inner].kind == Kind::Gather {
+                    // The place where its block runs may count as a frame of its own.
+                    self.may_tell.push(Told::NotPolled);
+                }
+                let is_waiting = self.frames[inner].block.is_none_or(|block| {
+                    matches!(
+                        self.frames[block].state,
+                        FrameState::New | FrameState::Live | FrameState::Dropped
+                    )
+                });
+                // A `provide` whose block has ended has nothing left to wait for.
+                if is_waiting || self.frames[inner].kind != Kind::Provide {
+                    self.must_tell.push(Told::NotPolled);
+                } else {
+                    self.may_tell.push(Told::NotPolled);
+                }
             }
             self.frames[inner].state = FrameState::Dropped;
         }
@@ -1576,8 +1624,6 @@ impl Model {
                 told.swap_remove(place);
             }
         }
-        // KNOWN B3: blocks are reported once per way to them.
-        told.retain(|told| *told != Told::NotPolled || self.seen.abandoned == 0);
         if !missing.is_empty() {
             self.violate(format!("not reported: {missing:?}"));
         }

@@ -269,7 +269,11 @@ impl Generator<'_> {
         if size <= 1 {
             return Node::Provide;
         }
-        match self.random.below(12) {
+        match self.random.below(13) {
+            12 if self.shapes.foreign_drops => {
+                let other = self.node(size / 2, place);
+                Node::Select(vec![self.context(size / 2, place), other])
+            }
             0 => {
                 let slot = self.slot();
                 Node::Scope(slot, Box::new(self.context(size - 1, place)))

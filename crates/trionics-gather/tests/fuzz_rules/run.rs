@@ -242,19 +242,6 @@ impl Place {
         Probe::new(&self.world, id, in_current_scope(body), see_scope)
     }
 
-    fn carry_with(&self, settings: Settings, body: Node) -> Probe<Result<Outcome, Cancelled>> {
-        let current = self.world.model().current();
-        let frame = self.world.frame(Kind::Carried, current);
-        let id = self.probe_id(Role::Outside(frame));
-        let place = self.below(id);
-        let body = place.code(Role::Inside(frame), |place| {
-            let (frame, id) = place.outside(Kind::Settings);
-            let body = settings.run(place.inside(id, frame, body));
-            Probe::new(&place.world, id, body, see_outcome)
-        });
-        Probe::new(&self.world, id, in_current_scope(body), see_scope)
-    }
-
     fn ship(&self, body: Node) -> BoxFuture<Outcome> {
         let place = Self {
             probe: None,
@@ -262,8 +249,7 @@ impl Place {
             ..self.clone()
         };
         self.leaf(Wait::Turn, async move {
-            // KNOWN B2: without settings of its own it loses them when the place where it was made has ended.
-            let shipped = place.carry_with(place.world.settings(), body);
+            let shipped = place.carry(body);
             place.world.add_task(Box::pin(async move {
                 let _ = shipped.await;
             }));
@@ -310,15 +296,13 @@ impl Place {
         let must_refuse = self.world.model().is_closed(entry.frame);
         let (frame, child) = self.child(&entry, node);
         let refused = entry.nursery.try_start_soon(child);
+        let is_refused = refused.is_err();
         let mut model = self.world.model();
-        if refused.is_err() != must_refuse {
-            let is_refused = refused.is_err();
+        model.answered(frame, !is_refused);
+        if is_refused != must_refuse && !model.has_threads {
             model.violate(format!(
                 "a nursery refused a child: {is_refused}, it had closed: {must_refuse}"
             ));
-        }
-        if refused.is_err() {
-            model.refused(frame, entry.frame);
         }
         drop(model);
     }
