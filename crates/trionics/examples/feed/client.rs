@@ -175,23 +175,25 @@ impl<'a> Client<'a> {
     }
 
     fn has_played_up_to(&self, act: Act) {
-        self.played.store(act as u8, Ordering::Relaxed);
+        self.played.fetch_max(act as u8, Ordering::Relaxed);
     }
 
     /// Plays the role to its end.
     pub(crate) async fn play(&self) -> Result<Books, Failure> {
-        match self.role {
-            Role::Steady => {
-                let books = self.play_steady().await;
-                self.floor.is_closing.store(true, Ordering::Relaxed);
-                books
-            }
+        let books = match self.role {
+            Role::Steady => self.play_steady().await,
             Role::Slow => self.play_slow().await,
             Role::HangsUp => self.play_hangs_up().await,
             Role::Visitor => self.play_visitor().await,
             Role::Clumsy => self.play_clumsy().await,
             Role::Latecomer => self.play_latecomer().await,
+        };
+        // Nobody has to wait for somebody who has left.
+        self.has_played_up_to(Act::Finale);
+        if self.role == Role::Steady {
+            self.floor.is_closing.store(true, Ordering::Relaxed);
         }
+        books
     }
 
     async fn play_steady(&self) -> Result<Books, Failure> {
@@ -249,7 +251,6 @@ impl<'a> Client<'a> {
     async fn play_hangs_up(&self) -> Result<Books, Failure> {
         let mut line = self.subscribe(KERNELS_CHOICE).await?;
         line.next_ticks(200).await?;
-        self.has_played_up_to(Act::Finale);
         Ok(line.break_off(self.role))
     }
 
@@ -262,7 +263,6 @@ impl<'a> Client<'a> {
             while line.next().await?.is_some() {}
             books.add(line.close(self.role)?);
         }
-        self.has_played_up_to(Act::Finale);
         Ok(books)
     }
 
@@ -277,13 +277,12 @@ impl<'a> Client<'a> {
         line.ask("UNSUBSCRIBE ?").await?;
         line.ask(Request::Unsubscribe(self.symbols.clone())).await?;
         while line.next().await?.is_some() {}
-        self.has_played_up_to(Act::Finale);
         line.close(self.role)
     }
 
     async fn play_latecomer(&self) -> Result<Books, Failure> {
         self.has_played_up_to(Act::Bustle);
-        until(|| self.floor.told_down.get() > 0).await;
+        until(|| self.floor.told_down.get() > 0 || self.floor.is_closing()).await;
         let mut line = self.subscribe(KERNELS_CHOICE).await?;
         line.next_ticks(100).await?;
         self.has_played_up_to(Act::Finale);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::client::{Books, DOOMED, Role};
+use crate::client::{Books, DOOMED, Role, symbol};
 use crate::exchange::{self, Line};
 use crate::ledger::{Ending, Subscription};
 
@@ -17,6 +17,8 @@ pub(crate) struct Evidence {
     pub(crate) descriptors: Option<[usize; 2]>,
     /// Scopes, tasks and contexts that have not ended.
     pub(crate) n_live_frames: usize,
+    /// How often the library had to report an abandoned exit, or a failure that nobody may ever read.
+    pub(crate) n_reports: u64,
 }
 
 /// One thing that must hold.
@@ -29,169 +31,177 @@ pub(crate) struct Finding {
 impl Evidence {
     /// All findings; the rehearsal has succeeded if every one of them holds.
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let mut find = |holds: bool, text: String| findings.push(Finding { holds, text });
-
         let complaints = self.books.iter().filter_map(|books| books.as_ref().err());
-        complaints.for_each(|complaint| find(false, complaint.clone()));
+        let complaints = complaints.map(|complaint| Finding::new(false, complaint.clone()));
+        let findings = [
+            self.ticks_are_complete(),
+            self.journal_agrees(),
+            self.traffic_was_flowing(),
+            self.upstreams_were_left(),
+            self.upstreams_were_shared(),
+            self.upstreams_were_reopened(),
+            self.slow_were_told(),
+            self.some_hung_up(),
+            self.others_went_on(),
+            self.newcomers_were_served(),
+            self.mistakes_were_answered(),
+            self.descriptors_are_closed(),
+            self.nothing_is_left(),
+        ];
+        complaints.chain(findings).collect()
+    }
 
+    fn ticks_are_complete(&self) -> Finding {
         let [mut received, mut lost, mut sent] = [0; 3];
         for subscription in self.subscriptions() {
             received += subscription.received;
             lost += subscription.lost;
             sent += subscription.sent();
         }
-        let n_subscriptions = self.subscriptions().count();
-        find(
+        Finding::new(
             received + lost == sent && received > 0,
             format!(
-                "{received} ticks received + {lost} told lost = {sent} sent in \
-                 {n_subscriptions} subscriptions; none twice, no gap untold"
+                "{received} ticks received + {lost} told lost = {sent} sent: none twice, no gap untold"
             ),
-        );
+        )
+    }
 
-        let n_unknown = self
-            .subscriptions()
-            .filter(|subscription| !self.was_sent(subscription))
-            .count();
-        find(
-            n_unknown == 0,
-            format!(
-                "{n_unknown} of these subscriptions are not in the exchange's own journal as they are"
-            ),
-        );
+    fn journal_agrees(&self) -> Finding {
+        let was_sent = |subscription: &&Subscription| {
+            self.journal.iter().any(|line| {
+                line.symbol == subscription.symbol
+                    && line.first <= subscription.first
+                    && subscription.next <= line.last + 1
+            })
+        };
+        let n_sent = self.subscriptions().filter(was_sent).count();
+        let claim = "subscriptions lie within what the exchange's own journal says it sent";
+        Finding::all_of(n_sent, self.subscriptions().count(), claim)
+    }
 
-        let n_to_the_end = self
-            .played(|role| matches!(role, Role::Steady | Role::Slow | Role::Latecomer))
+    fn traffic_was_flowing(&self) -> Finding {
+        let stay = |role| matches!(role, Role::Steady | Role::Slow | Role::Latecomer);
+        let stayed = self.books.iter().flatten().filter(|books| stay(books.role));
+        let n_cut = stayed
             .flat_map(|books| &books.subscriptions)
             .filter(|subscription| subscription.ending == Some(Ending::Bye))
             .count();
-        find(
-            n_to_the_end > 0,
-            format!(
-                "{n_to_the_end} subscriptions were cancelled in mid-traffic, and all got their BYE"
-            ),
-        );
+        Finding::some(
+            n_cut,
+            "subscriptions were cancelled in mid-traffic, and each got its BYE",
+        )
+    }
 
+    fn upstreams_were_left(&self) -> Finding {
+        let n_unsubscribed = self.n_ended(exchange::Ending::Unsubscribed);
+        let n_crashed = self.n_ended(exchange::Ending::Crashed);
         let n_lines = self.journal.len();
-        let n_ended = |ending| {
-            self.journal
-                .iter()
-                .filter(|line| line.ending == Some(ending))
-                .count()
+        Finding::new(
+            n_unsubscribed + n_crashed == n_lines && n_crashed == 1,
+            format!(
+                "{n_lines} SUBSCRIBEs at the exchange: {n_unsubscribed} ended by UNSUBSCRIBE and BYE, \
+                 {n_crashed} by its crash"
+            ),
+        )
+    }
+
+    fn upstreams_were_shared(&self) -> Finding {
+        let n_hits = self
+            .subscriptions()
+            .count()
+            .saturating_sub(self.journal.len());
+        Finding::some(
+            n_hits,
+            "subscriptions found their upstream open, in the cache",
+        )
+    }
+
+    fn upstreams_were_reopened(&self) -> Finding {
+        let was_reopened = |line: &&Line| {
+            let reopens = |later: &Line| later.symbol == line.symbol && later.first > line.last;
+            line.ending == Some(exchange::Ending::Unsubscribed) && self.journal.iter().any(reopens)
         };
-        let n_unsubscribed = n_ended(exchange::Ending::Unsubscribed);
-        let n_crashed = n_ended(exchange::Ending::Crashed);
-        find(
-            n_unsubscribed + n_crashed == n_lines,
-            format!(
-                "{n_lines} SUBSCRIBEs at the exchange, {n_unsubscribed} UNSUBSCRIBEs; \
-                 {n_crashed} connections died before"
-            ),
-        );
+        let n_reopened = self.journal.iter().filter(was_reopened).count();
+        Finding::some(
+            n_reopened,
+            "times the last client closed an upstream that was opened again later",
+        )
+    }
 
-        let n_hits = n_subscriptions.saturating_sub(n_lines);
-        find(
-            n_hits > 0,
-            format!("{n_hits} subscriptions found their connection open in the cache"),
-        );
+    fn slow_were_told(&self) -> Finding {
+        self.all_played(Role::Slow, "slow clients were told of losses", |books| {
+            books
+                .subscriptions
+                .iter()
+                .any(|subscription| subscription.lost > 0)
+        })
+    }
 
-        let n_reopened = self.journal.iter().filter(|line| {
-            line.ending == Some(exchange::Ending::Unsubscribed)
-                && self
-                    .journal
-                    .iter()
-                    .any(|later| later.symbol == line.symbol && later.first > line.last)
-        });
-        let n_reopened = n_reopened.count();
-        find(
-            n_reopened > 0,
-            format!(
-                "{n_reopened} connections were closed by the last one who left, and opened again"
-            ),
-        );
-
-        let slow: Vec<_> = self.played(|role| role == Role::Slow).collect();
-        let n_told = slow
-            .iter()
-            .filter(|books| books.subscriptions.iter().any(|one| one.lost > 0))
-            .count();
-        find(
-            n_told > 0 && n_told == slow.len(),
-            format!(
-                "{n_told} of {} slow clients were told of losses",
-                slow.len()
-            ),
-        );
-
-        let n_hung_up = self
-            .played(|role| role == Role::HangsUp)
-            .filter(|books| books.subscriptions.iter().any(|one| one.ending.is_none()))
-            .count();
-        find(
-            n_hung_up > 0,
-            format!("{n_hung_up} clients hung up in mid-traffic"),
-        );
-
-        let n_went_on = self
-            .played(|role| role == Role::Steady)
-            .filter(|books| books.n_ticks_after_down > 0)
-            .count();
-        let n_restored = self
-            .played(|role| role == Role::Latecomer)
-            .filter(|books| {
+    fn some_hung_up(&self) -> Finding {
+        self.all_played(
+            Role::HangsUp,
+            "clients that are to hang up in mid-traffic did",
+            |books| {
                 books
                     .subscriptions
                     .iter()
-                    .any(|one| one.symbol.to_string() == DOOMED && one.received > 0)
-            })
-            .count();
-        find(
-            n_crashed > 0 && n_went_on > 0 && n_restored > 0,
-            format!(
-                "{n_went_on} clients were told DOWN {DOOMED} and got their other shares on, \
-                 {n_restored} newcomers got {DOOMED} again"
-            ),
-        );
-
-        let n_refused = self
-            .played(|role| role == Role::Clumsy)
-            .filter(|books| {
-                books.n_refusals == 3 && books.subscriptions.iter().any(|one| one.received > 0)
-            })
-            .count();
-        find(
-            n_refused > 0,
-            format!(
-                "{n_refused} clients were told what was wrong with their lines, and then served"
-            ),
-        );
-
-        match self.descriptors {
-            Some([before, after]) => {
-                find(
-                    before == after,
-                    format!("{after} file descriptors open, {before} at the start"),
-                );
-            }
-            None => find(
-                true,
-                "the number of open file descriptors is not known here".to_owned(),
-            ),
-        }
-        let n_live = self.n_live_frames;
-        find(
-            n_live == 0,
-            format!("{n_live} scopes, tasks or contexts still live"),
-        );
-        findings
+                    .any(|subscription| subscription.ending.is_none())
+            },
+        )
     }
 
-    fn played(&self, role: impl Fn(Role) -> bool) -> impl Iterator<Item = &Books> {
-        self.books
+    fn others_went_on(&self) -> Finding {
+        let saw_it = |books: &&Books| {
+            let is_down = |one: &Subscription| one.ending == Some(Ending::Down);
+            books.subscriptions.iter().any(is_down)
+        };
+        let saw_it: Vec<_> = self.books.iter().flatten().filter(saw_it).collect();
+        let n_went_on = saw_it
             .iter()
-            .flatten()
-            .filter(move |books| role(books.role))
+            .filter(|books| books.n_ticks_after_down > 0)
+            .count();
+        let claim = format!("clients that were told DOWN {DOOMED} got their other shares on");
+        Finding::all_of(n_went_on, saw_it.len(), &claim)
+    }
+
+    fn newcomers_were_served(&self) -> Finding {
+        let claim = format!("newcomers got {DOOMED} afterwards");
+        self.all_played(Role::Latecomer, &claim, |books| {
+            let is_back = |one: &Subscription| one.symbol == symbol(DOOMED) && one.received > 0;
+            books.subscriptions.iter().any(is_back)
+        })
+    }
+
+    fn mistakes_were_answered(&self) -> Finding {
+        let claim = "clumsy clients were told what is wrong with their lines, and then served";
+        self.all_played(Role::Clumsy, claim, |books| {
+            let was_served = books
+                .subscriptions
+                .iter()
+                .any(|subscription| subscription.received > 0);
+            books.n_refusals == 3 && was_served
+        })
+    }
+
+    fn descriptors_are_closed(&self) -> Finding {
+        match self.descriptors {
+            Some([before, after]) => Finding::new(
+                before == after,
+                format!("{after} file descriptors open, {before} at the start"),
+            ),
+            None => Finding::new(
+                true,
+                "this system does not tell the open file descriptors".to_owned(),
+            ),
+        }
+    }
+
+    fn nothing_is_left(&self) -> Finding {
+        let (n_live, n_reports) = (self.n_live_frames, self.n_reports);
+        Finding::new(
+            n_live == 0 && n_reports == 0,
+            format!("{n_live} scopes, tasks and contexts left, {n_reports} exits abandoned"),
+        )
     }
 
     fn subscriptions(&self) -> impl Iterator<Item = &Subscription> {
@@ -201,13 +211,35 @@ impl Evidence {
             .flat_map(|books| &books.subscriptions)
     }
 
-    /// Whether the exchange sent all that the client had or was told of, on one connection.
-    fn was_sent(&self, subscription: &Subscription) -> bool {
-        self.journal.iter().any(|line| {
-            line.symbol == subscription.symbol
-                && line.first <= subscription.first
-                && subscription.next <= line.last + 1
-        })
+    fn n_ended(&self, ending: exchange::Ending) -> usize {
+        self.journal
+            .iter()
+            .filter(|line| line.ending == Some(ending))
+            .count()
+    }
+
+    fn all_played(&self, role: Role, claim: &str, well: impl Fn(&Books) -> bool) -> Finding {
+        let players = self
+            .books
+            .iter()
+            .flatten()
+            .filter(|books| books.role == role);
+        let (good, bad): (Vec<_>, Vec<_>) = players.partition(|books| well(books));
+        Finding::all_of(good.len(), good.len() + bad.len(), claim)
+    }
+}
+
+impl Finding {
+    fn new(holds: bool, text: String) -> Self {
+        Finding { holds, text }
+    }
+
+    fn some(n: usize, claim: &str) -> Self {
+        Finding::new(n > 0, format!("{n} {claim}"))
+    }
+
+    fn all_of(n: usize, n_all: usize, claim: &str) -> Self {
+        Finding::new(n == n_all && n > 0, format!("{n} of {n_all} {claim}"))
     }
 }
 
@@ -221,7 +253,7 @@ impl fmt::Display for Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{SELDOM, symbol};
+    use crate::client::SELDOM;
 
     /// What is known after a small rehearsal that went well.
     fn evidence() -> Evidence {
@@ -279,6 +311,7 @@ mod tests {
             ],
             descriptors: Some([12, 12]),
             n_live_frames: 0,
+            n_reports: 0,
         }
     }
 
@@ -338,29 +371,33 @@ mod tests {
             all.journal[0].ending = Some(exchange::Ending::HungUp)
         });
         found("SUBSCRIBEs", |all| all.journal[0].ending = None);
-        found("in the cache", |all| all.journal.extend_from_within(..));
-        found("opened again", |all| all.journal.truncate(4));
-        found("of 1 slow", |all| {
-            books(all, Role::Slow).subscriptions[0].lost = 0
-        });
-        found("hung up", |all| {
-            books(all, Role::HangsUp).subscriptions[0].ending = Some(Ending::Bye);
-        });
-        found("were told DOWN", |all| {
-            books(all, Role::Steady).n_ticks_after_down = 0
-        });
-        found("were told DOWN", |all| {
-            books(all, Role::Latecomer).subscriptions[0].received = 0
-        });
-        found("were told DOWN", |all| {
+        found("0 by its crash", |all| {
             all.journal[1].ending = Some(exchange::Ending::Unsubscribed);
         });
-        found("wrong with their lines", |all| {
+        found("in the cache", |all| all.journal.extend_from_within(..));
+        found("opened again", |all| all.journal.truncate(4));
+        found("0 of 1 slow", |all| {
+            books(all, Role::Slow).subscriptions[0].lost = 0
+        });
+        found("0 of 1 clients that are to hang up", |all| {
+            books(all, Role::HangsUp).subscriptions[0].ending = Some(Ending::Bye);
+        });
+        found("0 of 1 clients that were told DOWN", |all| {
+            books(all, Role::Steady).n_ticks_after_down = 0;
+        });
+        found("0 of 0 clients that were told DOWN", |all| {
+            books(all, Role::Steady).subscriptions.pop();
+        });
+        found("0 of 1 newcomers", |all| {
+            books(all, Role::Latecomer).subscriptions[0].received = 0;
+        });
+        found("0 of 1 clumsy", |all| {
             books(all, Role::Clumsy).n_refusals = 2
         });
         found("13 file descriptors", |all| {
             all.descriptors = Some([12, 13])
         });
         found("1 scopes", |all| all.n_live_frames = 1);
+        found("1 exits", |all| all.n_reports = 1);
     }
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use trionics::{
-    CancelScope, ChildHandle, Failure, Nursery, TokioClock, live_frames, open_nursery, sleep,
-    with_clock,
+    CancelScope, ChildHandle, Failure, Nursery, TokioClock, live_frames, open_nursery,
+    set_report_hook, sleep, with_clock,
 };
 
 use crate::client::{Act, Books, Client, DOOMED, Floor, SELDOM, symbol};
-use crate::counters::Counters;
+use crate::counters::{Count, Counters};
 use crate::exchange::{Exchange, Line};
 use crate::net::open_descriptors;
 use crate::proof::Evidence;
@@ -33,6 +33,14 @@ pub(crate) async fn rehearse(
 ) -> Result<bool, Failure> {
     let opened = Instant::now();
     let before = open_descriptors();
+    let n_reports = Arc::new(Count::default());
+    set_report_hook({
+        let n_reports = n_reports.clone();
+        move |report| {
+            n_reports.add(1);
+            say(report);
+        }
+    });
     let (books, journal) = with_clock(TokioClock, perform(n_clients, at_least, rate)).await?;
     let descriptors = before
         .zip(open_descriptors())
@@ -42,6 +50,7 @@ pub(crate) async fn rehearse(
         journal,
         descriptors,
         n_live_frames: live_frames(),
+        n_reports: n_reports.get(),
     };
 
     let findings = evidence.findings();
