@@ -15,7 +15,12 @@ pub(crate) struct Model {
 }
 
 /// Bound each so that it ends within a minute.
-pub(crate) const MODELS: &[Model] = &[];
+pub(crate) const MODELS: &[Model] = &[Model {
+    name: "broadcast",
+    purpose: "loom: the channel's interleavings of two and three threads",
+    env: &[("RUSTFLAGS", "--cfg trionics_loom")],
+    args: "test --package trionics-broadcast --release --test loom",
+}];
 
 /// An example that ends by itself, and ends well only if what it shows is true.
 pub(crate) struct Example {
