@@ -23,8 +23,9 @@ pub use trionics_nursery::testing;
 #[cfg(feature = "nursery")]
 #[doc(no_inline)]
 pub use trionics_nursery::{
-    CancelScope, ChildEnded, ChildHandle, Clock, Nursery, NurseryClosed, cancel_requested,
-    checkpoint, in_current_scope, is_cancel_requested, live_frames, now, open_nursery, outside,
+    CancelScope, ChildEnded, ChildHandle, Clock, LocalNursery, Nursery, NurseryClosed, TaskStatus,
+    anchor, branch, cancel_requested, checkpoint, in_current_scope, is_cancel_requested,
+    live_frames, maybe_open_nursery, now, open_local_nursery, open_nursery, outside,
     set_report_hook, shield, sleep, sleep_until, with_clock,
 };
 
@@ -49,4 +50,6 @@ pub use trionics_cache::{CacheValue, ContextCache, maybe_open_context};
 pub use trionics_broadcast as broadcast;
 #[cfg(feature = "broadcast")]
 #[doc(no_inline)]
-pub use trionics_broadcast::{BroadcastReceiver, CapacityError, Lagged, broadcast_receiver};
+pub use trionics_broadcast::{
+    Broadcast, BroadcastReceiver, CapacityError, Lagged, broadcast_receiver,
+};
