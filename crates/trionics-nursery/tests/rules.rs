@@ -316,16 +316,23 @@ fn rule_03_the_children_of_a_nursery_unwind_each_for_itself() {
             never().await;
             Ok(())
         });
+        let child_notes = notes.clone();
+        n.start_soon(async move {
+            let _guard = child_notes.on_drop("busy child");
+            loop {
+                pause().await;
+            }
+        });
         never().await;
         Ok(())
     }));
-    probe.waits();
+    assert!(probe.poll().is_pending());
     let scope = scope.take();
     scope.cancel("stop");
     probe.waits();
     let mut gone = notes.take();
     gone.sort();
-    assert_eq!(gone, ["body", "plain child"]);
+    assert_eq!(gone, ["body", "busy child", "plain child"]);
     gate.open();
     assert!(probe.ends().is_err());
     assert_eq!(notes.take(), ["shielded child"]);
@@ -799,6 +806,7 @@ fn rule_08_a_nursery_in_a_cancelled_scope_begins() {
     assert_eq!(notes.take(), ["body", "child"]);
 }
 
+/// N-050
 #[test]
 fn rule_08_a_child_of_a_cancelled_nursery_runs_to_its_first_pending_await() {
     let notes = Notes::new();
@@ -1521,6 +1529,7 @@ fn rule_12_a_panic_in_a_child_lets_the_siblings_exit_and_is_resumed_in_the_owner
     assert_eq!(notes.take(), ["exit"]);
 }
 
+/// N-121
 #[test]
 fn rule_12_a_panic_in_the_body_lets_the_children_exit() {
     let (gate, notes) = (Gate::new(), Notes::new());
@@ -1566,6 +1575,7 @@ fn rule_12_a_panic_while_a_cancelled_body_is_dropped_is_resumed() {
     assert_eq!(probe.panics(), "in `drop`");
 }
 
+/// N-122
 #[test]
 fn rule_12_a_panic_while_a_child_is_dropped_cancels_the_others_and_is_resumed() {
     let (gate, notes, reports) = (Gate::new(), Notes::new(), Reports::new());
@@ -1767,6 +1777,7 @@ fn rule_13_a_cancellation_carries_its_reason_and_the_callers_location() {
     assert_eq!(scope.cancelled(), Some(cancelled));
 }
 
+/// N-064
 #[test]
 fn rule_13_the_first_reason_stays() {
     let scope = CancelScope::new();
@@ -1781,6 +1792,7 @@ fn rule_13_the_first_reason_stays() {
     assert_eq!(cancelled.reason().to_string(), "first");
 }
 
+/// N-064
 #[test]
 fn rule_13_a_nested_scope_tells_the_reason_it_was_stopped_for() {
     let outer = CancelScope::new();
@@ -1797,6 +1809,7 @@ fn rule_13_a_nested_scope_tells_the_reason_it_was_stopped_for() {
     assert_eq!(cancelled.location().line(), line);
 }
 
+/// N-064
 #[test]
 fn rule_13_a_nursery_says_why_it_cancelled_itself() {
     type Case = (fn(Nursery<'_, Word>), CancelReason);
