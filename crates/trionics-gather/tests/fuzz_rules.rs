@@ -66,7 +66,10 @@ fn check(seed: u64, has_threads: bool) -> Result<Coverage, String> {
     let run = format!("TRIONICS_FUZZ_SEED={seed}\n{manner:?}\n{program:?}");
     if has_threads {
         // Another run takes another course: there is nothing to compare with.
-        return Err(format!("{run}\n{}\nviolation: {}", violation.log, violation.message));
+        return Err(format!(
+            "{run}\n{}\nviolation: {}",
+            violation.log, violation.message
+        ));
     }
     let small = shrink(&program, |program| {
         match drive(program, manner, &mut random.clone()) {

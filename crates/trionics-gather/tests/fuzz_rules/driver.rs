@@ -236,7 +236,9 @@ impl Driver {
             }
             9 => {
                 let task = random.below(self.tasks.len());
-                self.world.model().note(format!("task {task} is polled unasked"));
+                self.world
+                    .model()
+                    .note(format!("task {task} is polled unasked"));
                 self.poll(task);
             }
             _ => self.run(1),
@@ -318,7 +320,9 @@ fn disturb(world: &Arc<World>, random: &mut Random, program: &Program) {
                 2 => Node::Cancel(random.below(program.n_slots)),
                 _ => Node::Shield(Box::new(Node::Gate(gate))),
             };
-            world.model().note(format!("start {child:?} in slot {slot}"));
+            world
+                .model()
+                .note(format!("start {child:?} in slot {slot}"));
             Place::root(world).start(slot, child);
         }
     }
@@ -355,7 +359,11 @@ pub(crate) fn drive(
     if manner.has_threads {
         driver.act_elsewhere(random, program, manner.n_actions);
     }
-    let n_actions = if manner.has_threads { 0 } else { manner.n_actions };
+    let n_actions = if manner.has_threads {
+        0
+    } else {
+        manner.n_actions
+    };
     for _ in 0..n_actions {
         if random.chance(80) {
             driver.settle();

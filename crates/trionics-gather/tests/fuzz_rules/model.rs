@@ -47,6 +47,8 @@ pub(crate) enum Shape {
     Tag(usize),
     Cancelled,
     Library,
+    /// In the model only: `Library` or nothing, the rules leave it open.
+    MaybeLibrary,
     Group(Vec<Shape>),
 }
 
@@ -434,7 +436,9 @@ impl Model {
 
     pub(crate) fn cancel_ends(&mut self, scope: ScopeId, was_first: bool) {
         if was_first && self.scopes[scope].has_first {
-            self.violate(format!("rule 1: c{scope} was cancelled for the first time twice"));
+            self.violate(format!(
+                "rule 1: c{scope} was cancelled for the first time twice"
+            ));
         }
         let scope = &mut self.scopes[scope];
         scope.has_first |= was_first;
@@ -477,14 +481,16 @@ impl Model {
     /// Whether something inside a context has cancelled the place where the block would run. The other contexts may
     /// then be told that there will be no block.
     fn loses_its_block(&self, gather: FrameId) -> bool {
-        let blocks = self.frames[gather]
+        self.frames[gather]
             .members
             .iter()
-            .filter(|member| self.frames[**member].kind == Kind::Block);
-        blocks
+            .filter(|member| self.frames[**member].kind == Kind::Block)
             .filter(|block| self.frames[**block].state != FrameState::Ended(Ended::Value))
-            .flat_map(|block| &self.frames[*block].providers)
-            .any(|provider| self.is_cancelled_up_to(*provider, gather))
+            .any(|block| {
+                let block = &self.frames[*block];
+                let is_cancelled = |provider: &FrameId| self.is_cancelled_up_to(*provider, gather);
+                block.state == FrameState::Parked || block.providers.iter().any(is_cancelled)
+            })
     }
 
     fn is_cancelled_up_to(&self, id: FrameId, gather: FrameId) -> bool {
@@ -930,11 +936,13 @@ impl Model {
             }
             Seen::Value if kind == Kind::Context => {
                 let block = self.frames[id].block.expect("set when made");
-                let is_in_use = matches!(
-                    self.frames[block].state,
-                    FrameState::New | FrameState::Live
-                );
-                if !provided || is_in_use {
+                let is_in_use =
+                    matches!(self.frames[block].state, FrameState::New | FrameState::Live);
+                let may_have_ended = self.frames[block].state == FrameState::New
+                    && (self.was_cancelled(block) || self.own(nursery) != Known::No);
+                if provided && is_in_use && may_have_ended {
+                    self.frames[nursery].failures.push(Shape::MaybeLibrary);
+                } else if !provided || is_in_use {
                     self.frames[nursery].failures.push(Shape::Library);
                 }
             }
@@ -1152,16 +1160,22 @@ impl Model {
         let nursery = &self.frames[id];
         let is_gather = nursery.kind == Kind::Gather;
         let panics = nursery.panics.clone();
-        let failures = nursery.failures.clone();
+        let is_with = nursery.is_with;
+        let open = nursery.failures.contains(&Shape::MaybeLibrary);
+        let failures = resolve(&nursery.failures, is_with, seen);
         let body_value = nursery.members.iter().any(|member| {
             let member = &self.frames[*member];
             matches!(member.kind, Kind::Body | Kind::Block)
                 && member.state == FrameState::Ended(Ended::Value)
         });
         if let Some(first) = panics.first() {
-            if !failures.is_empty() {
-                self.must_tell
-                    .push(Told::FailuresBehindPanic(failures.len()));
+            let n_failures = nursery.failures.len();
+            if open {
+                for n_failures in failures.len().max(1)..=n_failures {
+                    self.may_tell.push(Told::FailuresBehindPanic(n_failures));
+                }
+            } else if n_failures > 0 {
+                self.must_tell.push(Told::FailuresBehindPanic(n_failures));
             }
             if *seen != Seen::Panicked(first.clone()) {
                 self.violate(format!(
@@ -1180,12 +1194,7 @@ impl Model {
                     .may_tell
                     .push(Told::FailedUnderCancellation(failures.len())),
             }
-            let is_single = nursery.is_with && failures.len() == 1;
-            let expected = if is_single {
-                Seen::Failed(failures[0].clone())
-            } else {
-                Seen::Failed(Shape::Group(failures))
-            };
+            let expected = failed(failures, is_with);
             if *seen != expected {
                 self.violate(format!(
                     "rule 6: f{id} must give {expected:?} and gives {seen:?}"
@@ -1348,14 +1357,20 @@ impl Model {
                     // The place where its block runs may count as a frame of its own.
                     self.may_tell.push(Told::NotPolled);
                 }
-                let is_waiting = self.frames[inner].block.is_none_or(|block| {
+                let has_block = self.frames[inner].block.is_none_or(|block| {
                     matches!(
                         self.frames[block].state,
                         FrameState::New | FrameState::Live | FrameState::Dropped
                     )
                 });
-                // A `provide` whose block has ended has nothing left to wait for.
-                if is_waiting || self.frames[inner].kind != Kind::Provide {
+                let is_told = match self.frames[inner].kind {
+                    // A `provide` whose block has ended has nothing left to wait for.
+                    Kind::Provide => has_block,
+                    // They have a place in the tree only while a frame is in them.
+                    Kind::Body | Kind::Child => false,
+                    _ => true,
+                };
+                if is_told {
                     self.must_tell.push(Told::NotPolled);
                 } else {
                     self.may_tell.push(Told::NotPolled);
@@ -1364,7 +1379,6 @@ impl Model {
             self.frames[inner].state = FrameState::Dropped;
         }
         self.seen.strikes += 1;
-        let from_outside = self.around(id);
         let own = match self.frames[id].parent {
             Some(parent) if self.frames[id].outside.is_none() => self.own(parent),
             _ => self.own(id),
@@ -1376,9 +1390,13 @@ impl Model {
             return;
         }
         frame.state = FrameState::Parked;
-        let is_child = frame.kind == Kind::Child;
+        let is_child = matches!(frame.kind, Kind::Child | Kind::Context);
+        let loses_exit = frame.kind == Kind::Context && frame.has_provided;
         let nursery = frame.parent.expect("a member has a nursery");
-        let _ = from_outside;
+        if loses_exit {
+            // Its `provide` was dropped from outside.
+            self.must_tell.push(Told::DroppedContext);
+        }
         if is_child {
             let outside = self.around(nursery);
             // Whether the value is kept if the child was stopped before the cancellation came from outside, the
@@ -1442,8 +1460,15 @@ impl Model {
             Kind::Shield => self.must_tell.push(Told::DroppedShield),
             Kind::Provide => {
                 let block = frame.block.expect("set when made");
+                let provider = frame.parent;
+                let providers = &mut self.frames[block].providers;
+                if let Some(place) = providers.iter().position(|other| Some(*other) == provider) {
+                    providers.swap_remove(place);
+                }
                 if matches!(self.frames[block].state, FrameState::New | FrameState::Live) {
+                    let gather = self.frames[block].parent.expect("a block has a gather");
                     self.cancel_own(block, Known::Yes);
+                    self.cancel_own(gather, Known::Maybe);
                 }
             }
             _ => {}
@@ -1677,12 +1702,42 @@ impl Model {
     }
 }
 
+/// How a nursery or a gather returns its failures.
+fn failed(mut failures: Vec<Shape>, is_with: bool) -> Seen {
+    if is_with
+        && failures.len() == 1
+        && let Some(failure) = failures.pop()
+    {
+        return Seen::Failed(failure);
+    }
+    Seen::Failed(Shape::Group(failures))
+}
+
+/// The failures, with those that may or may not be there as `seen` has them.
+fn resolve(failures: &[Shape], is_with: bool, seen: &Seen) -> Vec<Shape> {
+    let all: Vec<_> = failures
+        .iter()
+        .map(|failure| match failure {
+            Shape::MaybeLibrary => Shape::Library,
+            other => other.clone(),
+        })
+        .collect();
+    if failed(all.clone(), is_with) == *seen {
+        return all;
+    }
+    failures
+        .iter()
+        .filter(|failure| **failure != Shape::MaybeLibrary)
+        .cloned()
+        .collect()
+}
+
 impl Shape {
     /// Whether no failure of the program's own is in it.
     fn has_no_tags(&self) -> bool {
         match self {
             Self::Tag(_) => false,
-            Self::Cancelled | Self::Library => true,
+            Self::Cancelled | Self::Library | Self::MaybeLibrary => true,
             Self::Group(shapes) => shapes.iter().all(Self::has_no_tags),
         }
     }
