@@ -48,7 +48,7 @@ impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:>3} clients on {} upstreams | ticks in {:>6}, out {:>8}, lost and told {:>6} | cache hits {}",
+            "{:>3} clients, {} upstreams; ticks: {:>6} in, {:>8} out, {:>6} told lost; {} cache hits",
             self.clients.get(),
             self.upstreams.get(),
             self.ticks_in.get(),
