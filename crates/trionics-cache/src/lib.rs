@@ -22,3 +22,8 @@ mod generation;
 mod service;
 
 pub use crate::cache::{CacheValue, ContextCache, maybe_open_context};
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
