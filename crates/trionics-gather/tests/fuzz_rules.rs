@@ -44,7 +44,7 @@ fn case(seed: u64, has_threads: bool) -> (Program, Manner, Random) {
         foreign_drops: random.chance(40),
         tasks: random.chance(20),
         panics: random.chance(30),
-        panics_in_drops: false,
+        panics_in_drops: random.chance(10),
     };
     let manner = Manner {
         has_clock: true,

@@ -249,6 +249,8 @@ impl Driver {
     fn act_elsewhere(&mut self, random: &mut Random, program: &Program, n_actions: usize) {
         let world = Arc::clone(&self.world);
         let has_ended = AtomicBool::new(false);
+        // Polls that nobody asked for meet more of what the other thread does.
+        let n_unasked = random.below(30);
         thread::scope(|scope| {
             scope.spawn(|| {
                 for _ in 0..n_actions {
@@ -263,6 +265,9 @@ impl Driver {
                 has_ended.store(true, Ordering::SeqCst);
             });
             self.polls_left = 100_000;
+            for _ in 0..n_unasked {
+                self.poll(0);
+            }
             while !has_ended.load(Ordering::SeqCst) {
                 for _ in 0..100 {
                     self.run(1);

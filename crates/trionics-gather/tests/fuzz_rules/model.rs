@@ -421,6 +421,18 @@ impl Model {
         }
     }
 
+    /// The handle of a nursery's child has said how the child ended.
+    pub(crate) fn handle_said(&mut self, child: FrameId, told: Ended) {
+        let ended = self.child_end(child);
+        // A child that was stopped and whose drop then panicked has done both.
+        let was_stopped = self.frames[child].struck && told == Ended::Cancelled;
+        if ended != Some(told) && !was_stopped {
+            self.violate(format!(
+                "the handle of f{child} says {told:?}, it has {ended:?}"
+            ));
+        }
+    }
+
     // Cancellation.
 
     pub(crate) fn cancel_begins(&mut self, scope: ScopeId, reason: &str) {
@@ -1113,6 +1125,18 @@ impl Model {
         false
     }
 
+    /// Whether there is a carried frame between the two.
+    fn is_carried(&self, inner: FrameId, outer: FrameId) -> bool {
+        let mut next = self.frames[inner].parent;
+        while let Some(frame) = next.filter(|frame| *frame != outer) {
+            if self.frames[frame].kind == Kind::Carried {
+                return true;
+            }
+            next = self.frames[frame].parent;
+        }
+        false
+    }
+
     /// What a nursery or a gather may return.
     fn end_nursery(&mut self, id: FrameId, seen: &Seen) {
         let (first_turn, late) = (self.frames[id].first_turn, self.frames[id].late);
@@ -1316,7 +1340,8 @@ impl Model {
             .push(id);
     }
 
-    pub(crate) fn drop_ends(&mut self, id: ProbeId) {
+    /// A future is gone; `panic` is the message if its drop has panicked.
+    pub(crate) fn drop_ends(&mut self, id: ProbeId, panic: Option<String>) {
         if self.probes[id].state != ProbeState::Dropping {
             return;
         }
@@ -1327,6 +1352,41 @@ impl Model {
             .get_mut(&thread::current().id())
             .and_then(Vec::pop);
         assert_eq!(popped, Some(id), "drops are nested");
+        if let Some(message) = panic
+            && let Role::Inside(frame) = self.probes[id].role
+        {
+            self.body_drop_panicked(frame, message);
+        }
+    }
+
+    /// Rule 12: a panic while a body is dropped counts as the body's.
+    fn body_drop_panicked(&mut self, id: FrameId, message: String) {
+        self.note(format!("the drop of the body of f{id} panicked: {message}"));
+        self.seen.panics += 1;
+        let was_panic = self.frames[id].state == FrameState::Ended(Ended::Panicked)
+            || matches!(self.frames[id].turn, Some(Seen::Panicked(_)));
+        if self.frames[id].outside.is_some() {
+            if was_panic {
+                self.must_tell.push(Told::LaterPanic(message));
+            } else if self.frames[id].struck {
+                self.frames[id].turn = Some(Seen::Panicked(message));
+            }
+            return;
+        }
+        let nursery = self.frames[id].parent.expect("a member has a nursery");
+        if self.frames[nursery].state != FrameState::Live {
+            return;
+        }
+        if !self.frames[nursery].panics.is_empty() {
+            self.must_tell.push(Told::LaterPanic(message.clone()));
+        }
+        self.frames[nursery].panics.push(message);
+        self.frames[id].state = FrameState::Ended(Ended::Panicked);
+        let known = match self.frames[id].kind {
+            Kind::Body | Kind::Child => Known::Yes,
+            _ => Known::Maybe,
+        };
+        self.cancel_own(nursery, known);
     }
 
     /// A frame drops its body by itself: rules 2, 3, 7 and 9.
@@ -1351,6 +1411,10 @@ impl Model {
                 self.may_tell.push(Told::NotPolled);
                 continue;
             }
+            if self.is_carried(inner, id) {
+                // The carried frame around it is given up; whoever holds that frame may poll it on.
+                continue;
+            }
             if !certain.is_empty() {
                 self.seen.abandoned += 1;
                 if self.frames[inner].kind == Kind::Gather {
@@ -1360,11 +1424,11 @@ impl Model {
                 let has_block = self.frames[inner].block.is_none_or(|block| {
                     matches!(
                         self.frames[block].state,
-                        FrameState::New | FrameState::Live | FrameState::Dropped
+                        FrameState::Live | FrameState::Dropped
                     )
                 });
                 let is_told = match self.frames[inner].kind {
-                    // A `provide` whose block has ended has nothing left to wait for.
+                    // A `provide` whose block has ended, or will never begin, has nothing left to wait for.
                     Kind::Provide => has_block,
                     // They have a place in the tree only while a frame is in them.
                     Kind::Body | Kind::Child => false,

@@ -299,7 +299,11 @@ impl<T> Drop for Probe<T> {
         if let Some(future) = self.future.take() {
             self.world.model().drop_begins(self.id);
             let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
-            self.world.model().drop_ends(self.id);
+            let message = dropped
+                .as_ref()
+                .err()
+                .map(|payload| panic_message(&**payload));
+            self.world.model().drop_ends(self.id, message);
             if let Err(payload) = dropped {
                 resume_unwind(payload);
             }
