@@ -1716,23 +1716,23 @@ fn rule_12_a_panic_in_a_scope_or_shield_passes_with_its_payload_and_leaves_no_fr
 }
 
 #[test]
-fn rule_12_a_panicking_body_and_then_a_panicking_drop_resume_the_first() {
+fn rule_12_a_body_that_panics_and_then_panics_in_its_drop_resumes_the_first() {
     let reports = Reports::new();
-    let scope = CancelScope::new();
-    let mut probe = Probe::new(reports.settings().run(scope.run(async {
-        // A local that outlives the panic would end the process; one inside a box of its own does not.
-        let trap = Arc::new(OnDrop::new(|| panic!("second")));
-        let keeps = Arc::clone(&trap);
-        let pending = poll_fn(move |_| {
-            let _keeps = &keeps;
-            panic!("first");
-            #[allow(unreachable_code)]
-            Poll::<()>::Pending
-        });
-        std::mem::forget(trap);
-        pending.await;
-    })));
+    let trap = OnDrop::new(|| panic!("second"));
+    let body = poll_fn(move |_| -> Poll<()> {
+        let _trap = &trap;
+        panic!("first");
+    });
+    let mut probe = Probe::new(reports.settings().run(CancelScope::new().run(body)));
     assert_eq!(probe.panics(), "first");
+    let reports = reports.take();
+    let [Report::LaterPanic { frame, message }] = &reports[..] else {
+        panic!("{reports:?}");
+    };
+    assert_eq!(
+        (frame.kind(), message.as_str()),
+        (FrameKind::Scope, "second")
+    );
 }
 
 #[test]

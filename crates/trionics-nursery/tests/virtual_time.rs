@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, channel::mpsc, join};
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc, future::ready, join};
 use trionics_nursery::{
     CancelScope, Clock as _, Nursery, Settings, now, open_nursery, outside, shield, sleep,
     sleep_until,
@@ -193,13 +193,13 @@ fn tasks_leave_the_scope_tree_and_are_dropped_with_the_run() {
         let scope = CancelScope::new();
         let handle = scope.clone();
         let task = scope
-            .run(async {
+            .run(ready(()).map(|()| {
                 testing::spawn(async move {
                     sleep(SECOND).await;
                     count.fetch_add(1, Ordering::SeqCst);
                     7
                 })
-            })
+            }))
             .await
             .unwrap();
         handle.cancel("does not reach the task");
