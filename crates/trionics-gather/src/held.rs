@@ -60,11 +60,14 @@ pin_project! {
     }
 }
 
+/// The life of a context of type `C`.
+pub(crate) type HeldOf<C> = Held<<C as AsyncContext>::Run, <C as AsyncContext>::Value>;
+
+/// The value of a context of type `C`, on its way.
+pub(crate) type ParcelOf<C> = Arc<Parcel<<C as AsyncContext>::Value>>;
+
 /// Prepares a context; its value arrives in the parcel.
-pub(crate) fn hold<C: AsyncContext>(
-    context: C,
-    holding: &Holding,
-) -> (Held<C::Run, C::Value>, Arc<Parcel<C::Value>>) {
+pub(crate) fn hold<C: AsyncContext>(context: C, holding: &Holding) -> (HeldOf<C>, ParcelOf<C>) {
     let (delivery, parcel, place) = Delivery::new(holding.block.clone(), holding.location);
     let run = context.run(Slot::new(delivery));
     let held = Held {

@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -11,8 +10,7 @@ use trionics_errgroup::Failure;
 
 use crate::{
     context::AsyncContext,
-    delivery::Parcel,
-    held::{Held, Holding, hold},
+    held::{HeldOf, Holding, ParcelOf, hold},
 };
 
 /// A collection of contexts that [`gather_contexts`](crate::gather_contexts) takes: a `Vec`, an array,
@@ -48,12 +46,9 @@ mod sealed {
 }
 
 /// A context on its way, where it cannot move.
-type BoxHeld<C> = Pin<Box<Held<<C as AsyncContext>::Run, <C as AsyncContext>::Value>>>;
+type BoxHeld<C> = Pin<Box<HeldOf<C>>>;
 
-/// A value on its way.
-type ArcParcel<C> = Arc<Parcel<<C as AsyncContext>::Value>>;
-
-fn hold_boxed<C: AsyncContext>(context: C, holding: &Holding) -> (BoxHeld<C>, ArcParcel<C>) {
+fn hold_boxed<C: AsyncContext>(context: C, holding: &Holding) -> (BoxHeld<C>, ParcelOf<C>) {
     let (held, parcel) = hold(context, holding);
     (Box::pin(held), parcel)
 }
@@ -65,7 +60,7 @@ impl<C: AsyncContext> ContextSet for Vec<C> {
     type Values = Vec<C::Value>;
     type Child = BoxHeld<C>;
     type Children = Vec<BoxHeld<C>>;
-    type Parcels = Vec<ArcParcel<C>>;
+    type Parcels = Vec<ParcelOf<C>>;
 
     fn n_contexts(&self) -> usize {
         self.len()
@@ -92,7 +87,7 @@ impl<C: AsyncContext, const N: usize> ContextSet for [C; N] {
     type Values = [C::Value; N];
     type Child = BoxHeld<C>;
     type Children = Vec<BoxHeld<C>>;
-    type Parcels = [ArcParcel<C>; N];
+    type Parcels = [ParcelOf<C>; N];
 
     fn n_contexts(&self) -> usize {
         N
@@ -163,12 +158,13 @@ macro_rules! tuple_set {
             type Values = ($($context::Value,)+);
             type Child = child_of!($($context)+);
             type Children = Vec<Self::Child>;
-            type Parcels = ($(ArcParcel<$context>,)+);
+            type Parcels = ($(ParcelOf<$context>,)+);
 
             fn n_contexts(&self) -> usize {
                 [$(stringify!($context)),+].len()
             }
 
+            #[expect(clippy::vec_init_then_push, reason = "each push wraps its child differently")]
             fn hold(
                 self,
                 holding: &Holding

@@ -191,11 +191,14 @@ pub(super) trait Sink<V> {
     fn end(&self, result: Result<V, ChildEnded>);
 }
 
+/// A child whose value goes to a handle.
+pub(super) type WithHandle<V, C> = Spawned<V, Arc<Slot<V>>, C>;
+
 /// Splits `child` into what the nursery runs and what waits for its value.
 pub(super) fn with_handle<V, C>(
     child: C,
     member: &Arc<Member>,
-) -> (Spawned<V, Arc<Slot<V>>, C>, ChildHandle<V>) {
+) -> (WithHandle<V, C>, ChildHandle<V>) {
     let slot = Arc::new(Slot {
         state: Mutex::new(SlotState::Running(None)),
         member: Arc::clone(member),

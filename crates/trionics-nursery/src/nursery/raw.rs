@@ -206,6 +206,8 @@ struct Inner<C, S, T, E> {
     children: Slab<Child<C>>,
     /// Members to be polled; what one poll does not get through stays for the next.
     batch: VecDeque<Arc<Member>>,
+    /// Members that were woken again in the poll that has polled them: they are for the next one.
+    again: Vec<Arc<Member>>,
     /// Counts the polls, so that none polls a member twice.
     round: u64,
     source: S,
@@ -276,6 +278,7 @@ impl<C, S: Source<C>, B, T, E> RawNursery<C, S, B, T, E> {
                 queue,
                 body: seat,
                 body_is_over: false,
+                again: Vec::new(),
                 round: 0,
                 children: Slab::new(),
                 source,
@@ -364,6 +367,7 @@ where
         if inner.is_finished() {
             return inner.finish(cx);
         }
+        inner.batch.extend(inner.again.drain(..));
         if inner.queue.end_poll(cx.waker()) || !inner.batch.is_empty() {
             cx.waker().wake_by_ref();
         }
@@ -384,12 +388,12 @@ where
     ) -> bool {
         self.queue.take_ready(&mut self.batch);
         let mut progress = false;
-        for _ in 0..self.batch.len() {
+        while *budget > 0 {
             let Some(member) = self.batch.pop_front() else {
                 break;
             };
-            if *budget == 0 || member.was_polled_in(self.round) {
-                self.batch.push_back(member);
+            if member.was_polled_in(self.round) {
+                self.again.push(member);
                 continue;
             }
             *budget -= 1;
@@ -698,6 +702,7 @@ impl<C, S: Source<C>, T, E> Inner<C, S, T, E> {
             }
         }
         self.batch.clear();
+        self.again.clear();
         self.queue.close();
         if let Some(payload) = first_panic
             && !std::thread::panicking()

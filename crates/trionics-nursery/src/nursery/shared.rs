@@ -144,7 +144,8 @@ impl<C> Shared<C> {
             .keys()
             .next()
             .is_none_or(|first| number <= *first);
-        if !state.closed && !(is_first && state.has_room()) {
+        let may_start = is_first && state.has_room();
+        if !(state.closed || may_start) {
             let replaced = state.waiting_for_room.insert(number, waker);
             drop(state);
             drop(replaced);
