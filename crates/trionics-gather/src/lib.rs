@@ -55,3 +55,8 @@ pub use crate::{
     gather::{gather_contexts, with_context},
     set::ContextSet,
 };
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

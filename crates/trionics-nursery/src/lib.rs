@@ -104,3 +104,8 @@ pub mod internal {
         nursery::raw::{BodyEnd, NewChild, RawEnd, RawNursery, open_children},
     };
 }
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
