@@ -25,6 +25,9 @@ use crate::delivery::Delivery;
 /// Set-up can be cancelled like any code. From the moment `provide` has returned, the rest is a shield:
 /// it runs to its end, however often the scopes around are cancelled.
 ///
+/// A function that returns a context for use in a nursery's child says that its life is `Send`:
+/// `-> impl AsyncContext<Value = V, Error = E, Run: Send>`.
+///
 /// # Examples
 ///
 /// ```

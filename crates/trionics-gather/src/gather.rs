@@ -38,8 +38,10 @@ use crate::{
 ///
 /// If a scope around it is cancelled: set-ups are stopped, contexts that had entered wait for the body
 /// to unwind and are then left to the end of their exits; the call then stays pending until the
-/// enclosing frame drops it, unless something has failed, which it returns. If it is dropped from
-/// outside, everything is dropped at once, and each exit that had not run is reported.
+/// enclosing frame drops it, unless something has failed, which it returns. The code after the call
+/// is cancelled, too: what has to be said of a failed exit is said in the exit, or in the report hook.
+/// If it is dropped from outside, everything is dropped at once, and each exit that had not run is
+/// reported.
 ///
 /// # Examples
 ///
