@@ -103,10 +103,19 @@ fn check_many(has_threads: bool, default_cases: u64) {
             start..start + number("TRIONICS_FUZZ_CASES").unwrap_or(default_cases)
         }
     };
+    let mut coverage = Coverage::default();
+    let is_full_run = seeds.end - seeds.start >= default_cases;
     for seed in seeds {
-        if let Err(report) = check(seed, has_threads) {
-            panic!("{report}");
+        match check(seed, has_threads) {
+            Ok(seen) => coverage += seen,
+            Err(report) => panic!("{report}"),
         }
+    }
+    if is_full_run {
+        assert!(
+            coverage.is_complete(),
+            "something never happened: {coverage:?}"
+        );
     }
 }
 

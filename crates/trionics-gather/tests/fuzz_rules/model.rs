@@ -4,7 +4,7 @@
 //! the probe around its body. From what goes in and comes out of the probes it follows the rules by itself; what the
 //! library does must agree.
 
-use std::{collections::HashMap, fmt, thread, thread::ThreadId, time::Duration};
+use std::{collections::HashMap, fmt, ops::AddAssign, thread, thread::ThreadId, time::Duration};
 
 /// Something that the model knows of a future that the program polls.
 pub(crate) type ProbeId = usize;
@@ -188,6 +188,8 @@ struct Frame {
     // Of contexts.
     block: Option<FrameId>,
     has_provided: bool,
+    /// Of blocks: all values were there before a cancellation could come between.
+    must_begin: bool,
 }
 
 #[derive(Debug)]
@@ -262,6 +264,38 @@ pub(crate) struct Coverage {
     pub(crate) dropped_exits: usize,
 }
 
+impl Coverage {
+    fn counts(&mut self) -> [&mut usize; 12] {
+        [
+            &mut self.strikes,
+            &mut self.caught,
+            &mut self.parked,
+            &mut self.parked_unpolled,
+            &mut self.exits,
+            &mut self.exits_under_cancellation,
+            &mut self.waits,
+            &mut self.abandoned,
+            &mut self.failures,
+            &mut self.panics,
+            &mut self.values_that_won,
+            &mut self.dropped_exits,
+        ]
+    }
+
+    /// Whether everything has happened at least once.
+    pub(crate) fn is_complete(mut self) -> bool {
+        self.counts().iter().all(|count| **count > 0)
+    }
+}
+
+impl AddAssign for Coverage {
+    fn add_assign(&mut self, mut other: Self) {
+        for (count, more) in self.counts().into_iter().zip(other.counts()) {
+            *count += *more;
+        }
+    }
+}
+
 impl Model {
     pub(crate) fn new(n_gates: usize, has_clock: bool) -> Self {
         Self {
@@ -329,6 +363,7 @@ impl Model {
             is_with: false,
             block: None,
             has_provided: false,
+            must_begin: false,
         });
         if matches!(kind, Kind::Body | Kind::Context | Kind::Block)
             && let Some(parent) = parent
@@ -768,6 +803,9 @@ impl Model {
             self.frames[frame].provides.push(id);
             next = self.frames[frame].parent.filter(|_| frame != context);
         }
+        let gather = self.frames[block].parent.expect("a block has a gather");
+        let in_time = self.frames[gather].first_turn || !self.was_cancelled(block);
+        self.frames[block].must_begin = in_time && self.is_complete(gather);
     }
 
     fn context_of(&self, provide: FrameId) -> FrameId {
@@ -1284,7 +1322,11 @@ impl Model {
                 let may_not_begin = self.was_cancelled(block)
                     || self.was_cancelled(provider)
                     || self.own(gather) != Known::No;
-                if !may_not_begin {
+                if self.frames[block].must_begin && self.is_complete(gather) {
+                    self.violate(format!(
+                        "rule 8: all values of f{block} are there, and it does not begin"
+                    ));
+                } else if !may_not_begin {
                     self.violate(format!(
                         "`provide` f{id} returned before its block f{block} began, and nothing is cancelled"
                     ));
@@ -1310,6 +1352,29 @@ impl Model {
             }
             next = self.frames[frame].parent;
         }
+    }
+
+    /// Whether the contexts have all provided and wait, so that the block can begin.
+    fn is_complete(&self, gather: FrameId) -> bool {
+        let members = &self.frames[gather].members;
+        let contexts = || {
+            members
+                .iter()
+                .filter(|member| self.frames[**member].kind == Kind::Context)
+        };
+        let waits = |context: &FrameId| {
+            let context = &self.frames[*context];
+            context.state == FrameState::Live
+                && context.has_provided
+                && !context.is_exit
+                && context.provides.iter().any(|provide| {
+                    let provide = &self.frames[*provide];
+                    provide.block == context.block
+                        && provide.state == FrameState::Live
+                        && !provide.uncertain
+                })
+        };
+        contexts().all(waits)
     }
 
     // Drops.
