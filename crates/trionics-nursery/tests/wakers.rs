@@ -458,3 +458,61 @@ fn a_cancellation_from_another_thread_at_any_moment_is_not_lost() {
         assert!(matches!(polled, Poll::Ready(Err(_))));
     }
 }
+
+#[test]
+fn a_carried_frame_stays_cancelled_while_its_scope_ends() {
+    for _ in 0..60 {
+        let (scope, carried, gate) = (CancelScope::new(), Drawer::new(), Gate::new());
+        let ending = Arc::new(AtomicBool::new(false));
+        let escaped = Arc::new(AtomicBool::new(false));
+        let (made, wait, ends) = (carried.clone(), gate.wait(), Arc::clone(&ending));
+        let (ends_now, escapes) = (Arc::clone(&ending), Arc::clone(&escaped));
+        let mut home = Box::pin(scope.run(async move {
+            // Many of them, so that to hand them all over takes its time.
+            let idle: Vec<_> = (0..2_000).map(|_| in_current_scope(never())).collect();
+            let watched = in_current_scope(async move {
+                shield(async {
+                    while !ends_now.load(Ordering::SeqCst) {
+                        checkpoint().await;
+                    }
+                })
+                .await;
+                checkpoint().await;
+                escapes.store(true, Ordering::SeqCst);
+            });
+            made.put((watched, idle));
+            wait.await;
+            ends.store(true, Ordering::SeqCst);
+        }));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(home.as_mut().poll(&mut cx).is_pending());
+        let (watched, idle) = carried.take();
+        let mut watched = Box::pin(watched);
+        assert!(watched.as_mut().poll(&mut cx).is_pending());
+        let mut idle: Vec<_> = idle.into_iter().map(Box::pin).collect();
+        for frame in &mut idle {
+            assert!(frame.as_mut().poll(&mut cx).is_pending());
+        }
+        let away = thread::spawn(move || {
+            let mut cx = Context::from_waker(Waker::noop());
+            loop {
+                if let Poll::Ready(outcome) = watched.as_mut().poll(&mut cx) {
+                    return outcome;
+                }
+            }
+        });
+        scope.cancel("stop");
+        gate.open();
+        // Its work is finished, and so it returns although it is cancelled; what it gave away is cancelled for good.
+        assert!(matches!(home.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
+        let watched = away.join().unwrap();
+        assert!(
+            !escaped.load(Ordering::SeqCst),
+            "it went on after it was cancelled"
+        );
+        assert_eq!(watched.unwrap_err().reason().to_string(), "stop");
+        for mut frame in idle {
+            assert!(matches!(frame.as_mut().poll(&mut cx), Poll::Ready(Err(_))));
+        }
+    }
+}
