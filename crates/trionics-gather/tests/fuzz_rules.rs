@@ -9,6 +9,8 @@ mod driver;
 mod model;
 #[path = "fuzz_rules/program.rs"]
 mod program;
+#[path = "fuzz_rules/race.rs"]
+mod race;
 #[path = "fuzz_rules/random.rs"]
 mod random;
 #[path = "fuzz_rules/run.rs"]
@@ -127,4 +129,10 @@ fn rules_hold_in_random_programs() {
 #[test]
 fn rules_hold_while_another_thread_disturbs() {
     check_many(true, DEFAULT_CASES.1);
+}
+
+#[test]
+fn no_cancellation_is_lost_while_its_scope_is_polled() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    race::cancel_while_polled(20_000);
 }
