@@ -640,7 +640,7 @@ impl Model {
     fn was_cancelled(&self, id: FrameId) -> bool {
         let frame = &self.frames[id];
         self.own(id) != Known::No
-            || (frame.kind != Kind::Shield
+            || ((frame.kind != Kind::Shield || self.unless_ended(id) != Known::Yes)
                 && frame
                     .parent
                     .iter()
