@@ -204,11 +204,10 @@ where
         let cache = self.clone();
         acm(move |slot: Slot<CacheValue<T>>| async move {
             let run: RunContext<T, E> = Box::new(move |slot| Box::pin(make().run(slot)));
-            let (user, value) = cache.enter(key, run).await?;
+            let (mut user, value) = cache.enter(key, run).await?;
             let block = CancelScope::new();
-            let id = user.generation.add_block(&block);
+            user.block = Some(user.generation.add_block(&block));
             let _ended = block.run(slot.provide(value)).await;
-            user.generation.remove_block(id);
             match user.leave().await {
                 Some(trouble) => Err(trouble.into_failure()),
                 None => Ok(()),
@@ -237,15 +236,12 @@ where
                     return Ok((user, CacheValue { value, cache_hit }));
                 }
                 Opened::Failed(trouble) => {
-                    user.leave_unheard();
+                    drop(user);
                     return Err(trouble.into_failure());
                 }
                 // The opener's make is used up; but then it was the opener's to hear of it.
-                Opened::Again if run.is_some() => user.leave_unheard(),
-                Opened::Again | Opened::Closed => {
-                    user.leave_unheard();
-                    return Err(closed());
-                }
+                Opened::Again if run.is_some() => drop(user),
+                Opened::Again | Opened::Closed => return Err(closed()),
             }
         }
     }
@@ -299,6 +295,8 @@ struct User<K, T, E> {
     cache: ContextCache<K, T, E>,
     generation: Arc<Generation<T, E>>,
     opener: bool,
+    /// Its block's place among those that are cancelled if the service goes.
+    block: Option<u64>,
     here: bool,
     listens: bool,
 }
@@ -309,6 +307,7 @@ impl<K, T, E> User<K, T, E> {
             cache,
             generation,
             opener,
+            block: None,
             here: true,
             listens: false,
         }
@@ -316,8 +315,9 @@ impl<K, T, E> User<K, T, E> {
 
     /// Leaves; the last user waits for the exit and hears of its failure.
     async fn leave(mut self) -> Option<Trouble<E>> {
+        self.remove_block();
         self.here = false;
-        self.listens = self.generation.leave(self.opener, true);
+        self.listens = self.generation.leave(self.opener, true).last;
         if !self.listens {
             return None;
         }
@@ -326,22 +326,25 @@ impl<K, T, E> User<K, T, E> {
         self.generation.take_trouble()
     }
 
-    /// Leaves a generation that is over.
-    fn leave_unheard(mut self) {
-        self.here = false;
-        self.generation.leave(self.opener, false);
+    fn remove_block(&mut self) {
+        if let Some(id) = self.block.take() {
+            self.generation.remove_block(id);
+        }
     }
 }
 
 impl<K, T, E> Drop for User<K, T, E> {
     fn drop(&mut self) {
-        if self.here {
-            self.generation.leave(self.opener, false);
-        }
+        self.remove_block();
+        let unheard = if self.here {
+            self.generation.leave(self.opener, false).unheard
+        } else if self.listens {
+            self.generation.take_trouble()
+        } else {
+            None
+        };
         // What it waited for, or would have been told, is the service's now.
-        if (self.here || self.listens)
-            && let Some(trouble) = self.generation.take_trouble()
-        {
+        if let Some(trouble) = unheard {
             self.cache
                 .shared
                 .change(|state| state.unheard.push(trouble));

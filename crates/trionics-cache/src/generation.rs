@@ -60,9 +60,17 @@ struct State<T, E> {
 enum Phase<T> {
     Opening,
     Open(Arc<T>),
-    /// The last user has left; the exit runs.
+    /// The last user has left; the exit runs, or a set-up that nobody waits for is being stopped.
     Leaving,
     Over,
+}
+
+/// What a user leaves behind.
+pub(crate) struct Left<E> {
+    /// It was the last one: the exit begins.
+    pub(crate) last: bool,
+    /// What went wrong and will be heard by no user.
+    pub(crate) unheard: Option<Trouble<E>>,
 }
 
 /// What somebody who waits for a generation to be open is told.
@@ -115,16 +123,16 @@ impl<T, E> Generation<T, E> {
     /// The set-up has given a value.
     pub(crate) fn set_open(&self, value: T) {
         let value = Arc::new(value);
-        let waiters = {
+        let wakes = {
             let mut state = self.lock();
             if state.n_users > 0 {
                 state.phase = Phase::Open(value);
             } else {
                 state.phase = Phase::Leaving;
             }
-            state.take_waiters()
+            WakeOnDrop(state.take_waiters())
         };
-        wake(waiters);
+        drop(wakes);
     }
 
     /// Waits until it is open, for a user that has joined; `opener` says who began it.
@@ -164,7 +172,7 @@ impl<T, E> Generation<T, E> {
 
     /// Waits until the last user has left.
     pub(crate) async fn wait_left(&self) {
-        self.wait(|state| matches!(state.phase, Phase::Leaving).then_some(()))
+        self.wait(|state| matches!(state.phase, Phase::Leaving | Phase::Over).then_some(()))
             .await;
     }
 
@@ -176,7 +184,7 @@ impl<T, E> Generation<T, E> {
             state.blocks.values().cloned().collect()
         };
         for block in blocks {
-            block.cancel("the cache is closing");
+            block.cancel("the shared resource is closing");
         }
     }
 
@@ -189,7 +197,7 @@ impl<T, E> Generation<T, E> {
             (id, state.evicted)
         };
         if evicted {
-            block.cancel("the cache is closing");
+            block.cancel("the shared resource is closing");
         }
         id
     }
@@ -199,56 +207,65 @@ impl<T, E> Generation<T, E> {
         drop(removed);
     }
 
-    /// A user leaves; true if it was the last, and the exit begins.
-    ///
-    /// `listens`: if it is the last it will wait for the exit.
-    pub(crate) fn leave(&self, opener: bool, listens: bool) -> bool {
-        let (last, value, waiters, unwanted) = {
+    /// A user leaves, who waits for the exit if it `listens` and is the last.
+    pub(crate) fn leave(&self, opener: bool, listens: bool) -> Left<E> {
+        let (left, phase, wakes, unwanted) = {
             let mut state = self.lock();
             state.n_users -= 1;
             let last = state.n_users == 0;
             state.is_listened_to |= last && listens;
-            let opening = matches!(state.phase, Phase::Opening);
-            if opening && opener {
-                // Whoever waits becomes the opener.
+            if opener && !matches!(state.phase, Phase::Open(_)) {
+                // Whoever waits becomes the opener, and hears what there is to hear.
                 state.miss_is_claimed = false;
             }
-            let mut value = None;
-            if last && matches!(state.phase, Phase::Open(_)) {
-                value = Some(mem::replace(&mut state.phase, Phase::Leaving));
-            }
-            let waiters = if last {
+            let opening = matches!(state.phase, Phase::Opening);
+            // From here on nobody joins: also a set-up that is being stopped may yet give its value.
+            let phase = (last && !matches!(state.phase, Phase::Over))
+                .then(|| mem::replace(&mut state.phase, Phase::Leaving));
+            let unheard = if last && !listens {
+                state.trouble.take()
+            } else {
+                None
+            };
+            let wakes = WakeOnDrop(if last {
                 state.take_waiters()
             } else {
                 BTreeMap::new()
-            };
-            (last, value, waiters, last && opening)
+            });
+            (Left { last, unheard }, phase, wakes, last && opening)
         };
-        // The value goes before the exit begins, outside the lock.
-        drop(value);
         if unwanted {
             self.set_up
                 .cancel("nobody waits for this resource any more");
         }
-        wake(waiters);
-        last
+        // The value goes before the exit begins, outside the lock; its drop may panic.
+        drop(phase);
+        drop(wakes);
+        left
+    }
+
+    /// Whether the last user has left, or nobody can come any more.
+    pub(crate) fn is_left(&self) -> bool {
+        matches!(self.lock().phase, Phase::Leaving | Phase::Over)
     }
 
     /// Set-up and exit are over. Returns what went wrong if no user will hear of it.
     pub(crate) fn finish(&self, trouble: Option<Trouble<E>>) -> Option<Trouble<E>> {
-        let (waiters, unheard, phase) = {
+        let (wakes, unheard, phase) = {
             let mut state = self.lock();
             let phase = mem::replace(&mut state.phase, Phase::Over);
             let unheard = if state.n_users > 0 || state.is_listened_to {
-                state.trouble = trouble;
+                if trouble.is_some() {
+                    state.trouble = trouble;
+                }
                 None
             } else {
                 trouble
             };
-            (state.take_waiters(), unheard, phase)
+            (WakeOnDrop(state.take_waiters()), unheard, phase)
         };
         drop(phase);
-        wake(waiters);
+        drop(wakes);
         unheard
     }
 
@@ -315,8 +332,13 @@ impl<T, E> Drop for Waiter<'_, T, E> {
     }
 }
 
-fn wake(waiters: BTreeMap<u64, Waker>) {
-    for waker in waiters.into_values() {
-        waker.wake();
+/// Wakes those who wait, also where a panic passes.
+struct WakeOnDrop(BTreeMap<u64, Waker>);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        for waker in mem::take(&mut self.0).into_values() {
+            waker.wake();
+        }
     }
 }

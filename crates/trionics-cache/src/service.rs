@@ -1,7 +1,7 @@
 //! The service: where the resources live, whoever uses them.
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     hash::Hash,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
@@ -11,7 +11,7 @@ use std::{
 
 use trionics_errgroup::Failure;
 use trionics_gather::{Slot, acm, with_context};
-use trionics_nursery::{Nursery, cancel_requested, open_nursery, shield};
+use trionics_nursery::{CancelScope, Nursery, open_nursery, shield};
 
 use crate::{
     cache::{ContextCache, Request, Shared},
@@ -54,10 +54,14 @@ where
             first,
             "this cache is being served already: call `serve` once, and clone the cache"
         );
+        // Made here, so that a service that is dropped before its first poll closes the cache, too.
+        let closer = Closer { shared };
         async move {
-            let closer = Closer { shared };
+            let closer = closer;
             let shared = &closer.shared;
             open_nursery(async |n: Nursery<'_, E>| {
+                // Exits may take their time; what is opened meanwhile must not wait for them.
+                let _refuser = Refuser { shared };
                 while let Some(work) = next(shared).await {
                     match work {
                         Work::SetUp(request) => n.start_soon(live(Arc::clone(shared), request)),
@@ -118,11 +122,16 @@ where
         key: Some(key),
         generation: Arc::clone(&generation),
     };
-    let context = acm(|slot: Slot<T>| run(slot));
+    if generation.is_left() {
+        // Who wanted it has gone before it was begun.
+        drop(finisher);
+        return Ok(());
+    }
+    // In an async block, so that a panic of the user's `make` comes out of a poll.
+    let context = acm(async |slot: Slot<T>| run(slot).await);
     let used = with_context(context, async |value| {
         generation.set_open(value);
-        // A cancelled service cancels the users and waits for them: no use after the exit.
-        shield(until_left(&generation)).await;
+        until_left(&generation).await;
         Ok(())
     });
     let trouble = match catch_panic(generation.set_up.run(used)).await {
@@ -138,19 +147,34 @@ where
     }
 }
 
-/// Waits until the last user has left; a cancellation makes them leave.
+/// Waits until the last user has left; a cancellation makes them leave, and waits for it: no use after
+/// the exit.
 async fn until_left<T, E>(generation: &Generation<T, E>) {
-    let mut left = pin!(generation.wait_left());
-    let mut requested = pin!(cancel_requested());
-    let mut evicted = false;
+    let evicts = EvictOnDrop { generation };
+    // Stopped by itself, before the shield beside it is over.
+    let scope = CancelScope::new();
+    let mut stopped = pin!(scope.run(async move {
+        let _evicts = evicts;
+        pending::<()>().await;
+    }));
+    let mut left = pin!(shield(generation.wait_left()));
     poll_fn(|cx| {
-        if !evicted && requested.as_mut().poll(cx).is_ready() {
-            evicted = true;
-            generation.evict();
-        }
+        // Does not return: nobody cancels its scope but those around it.
+        let _pending = stopped.as_mut().poll(cx);
         left.as_mut().poll(cx)
     })
     .await;
+}
+
+/// Makes the users leave when the frame that holds it is stopped.
+struct EvictOnDrop<'a, T, E> {
+    generation: &'a Generation<T, E>,
+}
+
+impl<T, E> Drop for EvictOnDrop<'_, T, E> {
+    fn drop(&mut self) {
+        self.generation.evict();
+    }
 }
 
 /// Yields a panic of `future` as a value.
@@ -182,50 +206,79 @@ struct Finisher<K: Eq + Hash, T, E> {
 
 impl<K: Eq + Hash, T, E> Finisher<K, T, E> {
     fn finish(mut self, trouble: Option<Trouble<E>>) -> Option<Trouble<E>> {
-        self.forget();
-        self.generation.finish(trouble)
+        let panicked = self.forget();
+        self.generation.finish(trouble).or(panicked)
     }
 
     /// Removes the key.
-    fn forget(&mut self) {
-        if let Some(key) = self.key.take() {
-            let removed = self
-                .shared
-                .change(|state| state.generations.remove_entry(&key));
-            drop(removed);
-        }
+    fn forget(&mut self) -> Option<Trouble<E>> {
+        let key = self.key.take()?;
+        let generation = &self.generation;
+        let (removed, panicked) = self.shared.change(|state| {
+            // A key's `Hash` and `Eq` are the user's; where they panic the place is found without them.
+            match catch_unwind(AssertUnwindSafe(|| state.generations.remove_entry(&key))) {
+                Ok(removed) => (removed, None),
+                Err(payload) => {
+                    state
+                        .generations
+                        .retain(|_key, known| !Arc::ptr_eq(known, generation));
+                    (None, Some(Trouble::Panic(payload)))
+                }
+            }
+        });
+        drop(removed);
+        panicked
     }
 }
 
 impl<K: Eq + Hash, T, E> Drop for Finisher<K, T, E> {
     fn drop(&mut self) {
         if self.key.is_some() {
-            // The service was stopped or dropped.
+            // The service was stopped or dropped, or the set-up was not wanted.
             self.generation.evict();
-            self.forget();
+            let panicked = self.forget();
             self.generation.finish(None);
+            if let Some(trouble) = panicked {
+                self.shared.change(|state| state.unheard.push(trouble));
+            }
         }
     }
 }
 
-/// Closes the cache when the service ends, for whatever reason.
+/// Closes the cache when the service takes no more orders, for whatever reason.
+struct Refuser<'a, K, T, E> {
+    shared: &'a Shared<K, T, E>,
+}
+
+impl<K, T, E> Drop for Refuser<'_, K, T, E> {
+    fn drop(&mut self) {
+        let requests = self.shared.change(|state| {
+            state.closed = true;
+            std::mem::take(&mut state.requests)
+        });
+        for request in &requests {
+            request.generation.evict();
+            request.generation.finish(None);
+        }
+    }
+}
+
+/// Leaves nothing behind when the service ends, for whatever reason.
 struct Closer<K, T, E> {
     shared: Arc<Shared<K, T, E>>,
 }
 
 impl<K, T, E> Drop for Closer<K, T, E> {
     fn drop(&mut self) {
-        let (requests, generations) = self.shared.change(|state| {
-            state.closed = true;
-            (
-                std::mem::take(&mut state.requests),
-                std::mem::take(&mut state.generations),
-            )
+        drop(Refuser {
+            shared: &self.shared,
         });
-        for request in requests {
-            request.generation.evict();
-            request.generation.finish(None);
+        let generations = self
+            .shared
+            .change(|state| std::mem::take(&mut state.generations));
+        for generation in generations.values() {
+            generation.evict();
+            generation.finish(None);
         }
-        drop(generations);
     }
 }
