@@ -10,8 +10,8 @@ use std::{
 
 use trionics_errgroup::{LibraryFailure, collapse_eg};
 use trionics_nursery::{
-    CancelReason, CancelScope, Failure, LocalNursery, Nursery, NurseryOptions, TaskStatus,
-    cancel_requested, checkpoint, open_local_nursery, open_nursery, shield,
+    CancelReason, CancelScope, Failure, LocalNursery, Nursery, TaskStatus, cancel_requested,
+    checkpoint, open_local_nursery, open_nursery, shield,
 };
 
 mod common;
@@ -113,8 +113,8 @@ fn there_is_one_report_only() {
     trait AmbiguousIfClone<A> {
         fn check() {}
     }
-    impl<T: ?Sized> AmbiguousIfClone<()> for T {}
-    impl<T: ?Sized + Clone> AmbiguousIfClone<u8> for T {}
+    impl<T> AmbiguousIfClone<()> for T {}
+    impl<T: Clone> AmbiguousIfClone<u8> for T {}
     <TaskStatus<u8> as AmbiguousIfClone<_>>::check();
 
     let report: fn(TaskStatus<u8>, u8) = TaskStatus::started;
@@ -573,81 +573,6 @@ fn after_the_report_the_callers_cancellation_does_not_touch_the_child_and_the_nu
     n.cancel("the nursery");
     lone_cancelled(&nursery.ends().unwrap_err());
     assert_eq!(notes.take(), ["dropped"]);
-}
-
-/// N-104: also when the caller is cancelled before the nursery has polled the child
-#[test]
-fn a_cancellation_of_the_caller_right_after_the_report_does_not_touch_the_child() {
-    let (notes, done, end) = (&Notes::new(), &Gate::new(), &Gate::new());
-    let reports = Reports::new();
-    let (mut nursery, n) = opened(end);
-    let scope = CancelScope::new();
-    let mut caller = Probe::new(reports.settings().run(scope.run(async {
-        n.start(|status| async move {
-            let _guard = notes.on_drop("dropped");
-            status.started(());
-            CancelScope::new().run(done.wait()).await.unwrap();
-            notes.add("done");
-            Ok(())
-        })
-        .await
-        .unwrap();
-        scope.cancel("the caller");
-        never().await;
-    })));
-    assert!(caller.ends().is_err(), "the child is the nursery's already");
-    nursery.waits();
-    assert_eq!(notes.take(), [""; 0]);
-    done.open();
-    end.open();
-    nursery.ends().unwrap();
-    assert_eq!(notes.take(), ["done", "dropped"]);
-    assert!(reports.take().is_empty());
-}
-
-/// N-104: a child that queues for room is the nursery's, too
-#[test]
-fn a_started_child_that_queues_for_room_is_not_the_callers_any_more() {
-    let (notes, first, done) = (&Notes::new(), &Gate::new(), &Gate::new());
-    let reports = Reports::new();
-    let place = Drawer::new();
-    let mut nursery = Probe::new(NurseryOptions::new().limit(1).open(
-        async |n: Nursery<'_, Word>| {
-            n.start_soon(async {
-                first.wait().await;
-                Ok(())
-            });
-            place.put(n);
-            Ok(())
-        },
-    ));
-    nursery.waits();
-    let n = place.take();
-    let scope = CancelScope::new();
-    let mut caller = Probe::new(reports.settings().run(scope.run(async {
-        n.start(|status| async move {
-            let _guard = notes.on_drop("dropped");
-            status.started(());
-            CancelScope::new().run(done.wait()).await.unwrap();
-            notes.add("done");
-            Ok(())
-        })
-        .await
-        .unwrap();
-        never().await;
-    })));
-    caller.waits();
-    nursery.waits();
-    assert_eq!(n.n_children(), 2);
-    done.open();
-    nursery.waits();
-    assert_eq!(notes.take(), [""; 0], "it queues");
-    scope.cancel("the caller");
-    assert!(caller.ends().is_err());
-    assert!(reports.take().is_empty());
-    first.open();
-    nursery.ends().unwrap();
-    assert_eq!(notes.take(), ["done", "dropped"]);
 }
 
 /// N-105
