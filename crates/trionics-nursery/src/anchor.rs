@@ -5,14 +5,14 @@ use std::{
     future::Future,
     panic::Location,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
 
 use crate::{
     current,
-    frame::{Ended, Frame, poll_body},
+    frame::{Frame, Framed},
     node::Node,
     report::FrameKind,
 };
@@ -51,8 +51,7 @@ use crate::{
 pub fn anchor<F: Future>(future: F) -> Anchored<F> {
     let node = Node::new(FrameKind::Anchor, Location::caller());
     Anchored {
-        body: Some(future),
-        frame: Frame::anchored(node, current::node()),
+        framed: Framed::new(future, Frame::anchored(node, current::node())),
     }
 }
 
@@ -94,8 +93,7 @@ pub fn anchor<F: Future>(future: F) -> Anchored<F> {
 pub fn branch<F: Future>(future: F) -> Branch<F> {
     let node = Node::new(FrameKind::Branch, Location::caller());
     Branch {
-        body: Some(future),
-        frame: Frame::new(node),
+        framed: Framed::new(future, Frame::new(node)),
     }
 }
 
@@ -104,15 +102,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Anchored<F> {
         #[pin]
-        body: Option<F>,
-        frame: Frame,
-    }
-
-    impl<F> PinnedDrop for Anchored<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let _outside = current::clear();
-            this.project().body.set(None);
-        }
+        framed: Framed<F>,
     }
 }
 
@@ -121,15 +111,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Branch<F> {
         #[pin]
-        body: Option<F>,
-        frame: Frame,
-    }
-
-    impl<F> PinnedDrop for Branch<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let _outside = current::clear();
-            this.project().body.set(None);
-        }
+        framed: Framed<F>,
     }
 }
 
@@ -137,8 +119,7 @@ impl<F: Future> Future for Anchored<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        poll_valued(this.frame, this.body, cx)
+        self.project().framed.poll_valued(cx)
     }
 }
 
@@ -146,32 +127,14 @@ impl<F: Future> Future for Branch<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        poll_valued(this.frame, this.body, cx)
-    }
-}
-
-/// Polls a frame whose type cannot say that it was cancelled.
-pub(crate) fn poll_valued<F: Future>(
-    frame: &mut Frame,
-    body: Pin<&mut Option<F>>,
-    cx: &mut Context<'_>,
-) -> Poll<F::Output> {
-    match ready!(poll_body(frame, body, cx)) {
-        Ended::Ready(value) => Poll::Ready(value),
-        Ended::Cancelled(cancelled) => panic!(
-            "the {} was stopped by a cancellation ({cancelled}) and then polled outside the cancelled \
-             scope, where it has no value to return; put a cancel scope inside it, or poll it inside the \
-             scope only",
-            frame.node().info()
-        ),
+        self.project().framed.poll_valued(cx)
     }
 }
 
 impl<F> fmt::Debug for Anchored<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Anchored")
-            .field("made_at", &self.frame.node().info().location())
+            .field("made_at", &self.framed.node().info().location())
             .finish_non_exhaustive()
     }
 }
@@ -179,7 +142,7 @@ impl<F> fmt::Debug for Anchored<F> {
 impl<F> fmt::Debug for Branch<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Branch")
-            .field("made_at", &self.frame.node().info().location())
+            .field("made_at", &self.framed.node().info().location())
             .finish_non_exhaustive()
     }
 }

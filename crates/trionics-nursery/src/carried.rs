@@ -13,7 +13,7 @@ use trionics_errgroup::Cancelled;
 
 use crate::{
     current,
-    frame::{Ended, Frame, poll_body},
+    frame::{Ended, Frame, Framed},
     node::Node,
     report::FrameKind,
 };
@@ -53,8 +53,7 @@ use crate::{
 pub fn in_current_scope<F: Future>(future: F) -> InCurrentScope<F> {
     let node = Node::new(FrameKind::Carried, Location::caller());
     InCurrentScope {
-        body: Some(future),
-        frame: Frame::anchored(node, current::node()),
+        framed: Framed::new(future, Frame::anchored(node, current::node())),
     }
 }
 
@@ -63,15 +62,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct InCurrentScope<F> {
         #[pin]
-        body: Option<F>,
-        frame: Frame,
-    }
-
-    impl<F> PinnedDrop for InCurrentScope<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let _outside = current::clear();
-            this.project().body.set(None);
-        }
+        framed: Framed<F>,
     }
 }
 
@@ -79,8 +70,7 @@ impl<F: Future> Future for InCurrentScope<F> {
     type Output = Result<F::Output, Cancelled>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        Poll::Ready(match ready!(poll_body(this.frame, this.body, cx)) {
+        Poll::Ready(match ready!(self.project().framed.poll(cx)) {
             Ended::Ready(value) => Ok(value),
             Ended::Cancelled(cancelled) => Err(cancelled),
         })
@@ -90,7 +80,7 @@ impl<F: Future> Future for InCurrentScope<F> {
 impl<F> fmt::Debug for InCurrentScope<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InCurrentScope")
-            .field("made_at", &self.frame.node().info().location())
+            .field("made_at", &self.framed.node().info().location())
             .finish_non_exhaustive()
     }
 }

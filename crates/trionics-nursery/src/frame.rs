@@ -6,10 +6,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
+use pin_project_lite::pin_project;
 use trionics_errgroup::Cancelled;
 
 use crate::{
@@ -28,16 +29,58 @@ pub(crate) enum Ended<T> {
     Cancelled(Cancelled),
 }
 
-/// Polls the body of a frame that parks if it is stopped by a cancellation from further out.
-pub(crate) fn poll_body<F: Future>(
-    frame: &mut Frame,
-    body: Pin<&mut Option<F>>,
-    cx: &mut Context<'_>,
-) -> Poll<Ended<F::Output>> {
-    match frame.poll_once(body, cx) {
-        Step::Ready(value) => Poll::Ready(Ended::Ready(value)),
-        Step::Pending => Poll::Pending,
-        Step::Stopped => frame.absorb_or_park(cx).map(Ended::Cancelled),
+pin_project! {
+    /// A future with its frame: what scopes, shields, branches and the like are made of.
+    pub(crate) struct Framed<F> {
+        #[pin]
+        body: Option<F>,
+        frame: Frame,
+    }
+
+    impl<F> PinnedDrop for Framed<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let _outside = current::clear();
+            this.project().body.set(None);
+        }
+    }
+}
+
+impl<F> Framed<F> {
+    pub(crate) fn new(body: F, frame: Frame) -> Self {
+        Self {
+            body: Some(body),
+            frame,
+        }
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.frame.node
+    }
+}
+
+impl<F: Future> Framed<F> {
+    /// Polls the body; a frame that is stopped by a cancellation from further out parks.
+    pub(crate) fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<F::Output>> {
+        let this = self.project();
+        match this.frame.poll_once(this.body, cx) {
+            Step::Ready(value) => Poll::Ready(Ended::Ready(value)),
+            Step::Pending => Poll::Pending,
+            Step::Stopped => this.frame.absorb_or_park(cx).map(Ended::Cancelled),
+        }
+    }
+
+    /// As [`poll`](Self::poll), where the type cannot say that it was cancelled.
+    pub(crate) fn poll_valued(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let mut this = self;
+        match ready!(this.as_mut().poll(cx)) {
+            Ended::Ready(value) => Poll::Ready(value),
+            Ended::Cancelled(cancelled) => panic!(
+                "the {} was stopped by a cancellation ({cancelled}) and then polled outside the \
+                 cancelled scope, where it has no value to return; put a cancel scope inside it, or poll it \
+                 inside the scope only",
+                this.node().info()
+            ),
+        }
     }
 }
 
@@ -254,7 +297,10 @@ impl Frame {
 
     /// A stopped frame: "cancelled" goes to the caller if nothing around is cancelled, else it parks.
     pub(crate) fn absorb_or_park(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
-        if current::with(|current| current.is_some_and(Current::is_effective)) {
+        // What is cancelled around a shielded scope is not its code's to hear of.
+        if !self.node.is_shielded()
+            && current::with(|current| current.is_some_and(Current::is_effective))
+        {
             if self.phase != Phase::Parked {
                 self.phase = Phase::Parked;
                 self.node.park();

@@ -165,22 +165,13 @@ pub(crate) enum Inside {
 
 impl Node {
     pub(crate) fn new(kind: FrameKind, location: &'static Location<'static>) -> Arc<Self> {
-        Self::with(kind, location, None, None)
+        Self::named(kind, location, None)
     }
 
     pub(crate) fn named(
         kind: FrameKind,
         location: &'static Location<'static>,
         name: Option<Arc<str>>,
-    ) -> Arc<Self> {
-        Self::with(kind, location, name, None)
-    }
-
-    pub(crate) fn with(
-        kind: FrameKind,
-        location: &'static Location<'static>,
-        name: Option<Arc<str>>,
-        environment: Option<Arc<Environment>>,
     ) -> Arc<Self> {
         let flags = if kind == FrameKind::Shield {
             SHIELDED
@@ -203,8 +194,8 @@ impl Node {
                 cancelled_above: None,
                 successor: None,
                 follower: None,
-                sets_environment: environment.is_some(),
-                environment,
+                sets_environment: false,
+                environment: None,
                 anchored: false,
                 grace: None,
             }),
@@ -311,6 +302,17 @@ impl Node {
         state.anchored = true;
         state.sets_environment = environment.is_some();
         state.environment = environment;
+    }
+
+    /// Sets what frames inside inherit; before the node is linked.
+    pub(crate) fn set_environment(&self, environment: Environment) {
+        let environment = Some(Arc::new(environment));
+        let replaced = {
+            let mut state = self.lock();
+            state.sets_environment = true;
+            std::mem::replace(&mut state.environment, environment)
+        };
+        drop(replaced);
     }
 
     pub(crate) fn environment(&self) -> Option<Arc<Environment>> {
@@ -735,16 +737,30 @@ impl Node {
 
     /// Gives the frames that survive inside to the parent, and wakes them.
     fn hand_over(self: &Arc<Self>, wakers: &mut WakeList) {
-        let (survivors, parent, cancelled) = {
+        let (survivors, parent) = {
             let mut state = self.lock();
             if state.children.is_empty() {
                 return;
             }
+            let cancelled = if self.is_effective() {
+                state.why_cancelled().cloned()
+            } else {
+                None
+            };
             let mut survivors = Vec::with_capacity(state.children.len());
             for child in state.children.drain() {
                 let mut child_state = child.lock();
                 let link = child_state.link.take();
                 child.parent_address.store(0, Ordering::Relaxed);
+                // An anchored frame stays cancelled with the scope it was anchored to: it is told
+                // before it leaves, so that no poll on another thread slips through in between.
+                if child_state.anchored
+                    && child_state.cancelled.is_none()
+                    && let Some(cancelled) = &cancelled
+                {
+                    child.change_flags(&mut child_state, OWN, 0);
+                    child_state.cancelled = Some(cancelled.clone());
+                }
                 let live = child.flags.load(Ordering::Relaxed) & LIVE != 0;
                 wakers.push(child_state.waker.take());
                 drop(child_state);
@@ -752,22 +768,13 @@ impl Node {
             }
             state.live = 0;
             let parent = state.link.as_ref().map(|link| Arc::clone(&link.parent));
-            let cancelled = if self.is_effective() {
-                state.why_cancelled().cloned()
-            } else {
-                None
-            };
-            (survivors, parent, cancelled)
+            (survivors, parent)
         };
         let mut requests = Vec::new();
         for (child, live, link) in survivors {
             // The frame may have found another place by itself in the meantime.
             child.attach_quietly(parent.clone(), live, wakers, &mut requests);
-            if let Some(cancelled) = &cancelled
-                && child.lock().anchored
-            {
-                requests.push((child, cancelled.clone()));
-            }
+            child.propagate(wakers, &mut requests);
             drop(link);
         }
         for (node, cancelled) in requests {

@@ -16,8 +16,7 @@ use pin_project_lite::pin_project;
 use trionics_errgroup::{CancelReason, Cancelled};
 
 use crate::{
-    current,
-    frame::{Ended, Frame, poll_body},
+    frame::{Ended, Frame, Framed},
     node::Node,
     report::FrameKind,
 };
@@ -80,6 +79,11 @@ impl CancelScope {
         Self {
             node: Node::named(FrameKind::Scope, location, name),
         }
+    }
+
+    /// Hands the scope, and what runs in it, over to the frame at `parent`.
+    pub(crate) fn move_under(&self, parent: &Arc<Node>) {
+        self.node.move_under(Some(Arc::clone(parent)), true);
     }
 
     pub(crate) fn of(node: Arc<Node>) -> Self {
@@ -221,9 +225,8 @@ impl CancelScope {
     /// inside is dropped at once, and exits that had not run are reported.
     pub fn run<F: Future>(&self, future: F) -> RunScope<F> {
         RunScope {
-            body: Some(future),
-            frame: None,
-            node: Arc::clone(&self.node),
+            framed: Framed::new(future, Frame::new(Arc::clone(&self.node))),
+            entered: false,
         }
     }
 }
@@ -267,16 +270,8 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct RunScope<F> {
         #[pin]
-        body: Option<F>,
-        frame: Option<Frame>,
-        node: Arc<Node>,
-    }
-
-    impl<F> PinnedDrop for RunScope<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let _outside = current::clear();
-            this.project().body.set(None);
-        }
+        framed: Framed<F>,
+        entered: bool,
     }
 }
 
@@ -285,16 +280,15 @@ impl<F: Future> Future for RunScope<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let node = &*this.node;
-        let frame = this.frame.get_or_insert_with(|| {
+        if !std::mem::replace(this.entered, true) {
+            let node = this.framed.node();
             assert!(
                 node.try_enter(),
                 "the {} was entered a second time; make a new scope for each run",
                 node.info()
             );
-            Frame::new(Arc::clone(node))
-        });
-        Poll::Ready(match ready!(poll_body(frame, this.body, cx)) {
+        }
+        Poll::Ready(match ready!(this.framed.poll(cx)) {
             Ended::Ready(value) => Ok(value),
             Ended::Cancelled(cancelled) => Err(cancelled),
         })
@@ -304,7 +298,7 @@ impl<F: Future> Future for RunScope<F> {
 impl<F> fmt::Debug for RunScope<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunScope")
-            .field("made_at", &self.node.info().location())
+            .field("made_at", &self.framed.node().info().location())
             .finish_non_exhaustive()
     }
 }

@@ -13,10 +13,9 @@ use std::{
 use pin_project_lite::pin_project;
 
 use crate::{
-    anchor::poll_valued,
     clock::Clock,
     current,
-    frame::Frame,
+    frame::{Frame, Framed},
     node::Node,
     report::{FrameKind, Hook, Report},
 };
@@ -101,11 +100,10 @@ impl Settings {
     /// value to return.
     #[track_caller]
     pub fn run<F: Future>(self, future: F) -> WithSettings<F> {
+        let node = Node::new(FrameKind::Settings, Location::caller());
         WithSettings {
-            body: Some(future),
+            framed: Framed::new(future, Frame::new(node)),
             chosen: Some(self.chosen),
-            frame: None,
-            location: Location::caller(),
         }
     }
 }
@@ -135,17 +133,9 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct WithSettings<F> {
         #[pin]
-        body: Option<F>,
+        framed: Framed<F>,
+        // Until the first poll, which finds what is inherited.
         chosen: Option<Environment>,
-        frame: Option<Frame>,
-        location: &'static Location<'static>,
-    }
-
-    impl<F> PinnedDrop for WithSettings<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let _outside = current::clear();
-            this.project().body.set(None);
-        }
     }
 }
 
@@ -154,24 +144,16 @@ impl<F: Future> Future for WithSettings<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let location = *this.location;
-        let frame = this.frame.get_or_insert_with(|| {
-            let chosen = this.chosen.take().unwrap_or_default();
+        if let Some(chosen) = this.chosen.take() {
             let around = current::node().and_then(|node| node.environment());
             let around = around.as_deref().cloned().unwrap_or_default();
-            let environment = Environment {
+            this.framed.node().set_environment(Environment {
                 clock: chosen.clock.or(around.clock),
                 patience: chosen.patience.or(around.patience),
                 hook: chosen.hook.or(around.hook),
-            };
-            Frame::new(Node::with(
-                FrameKind::Settings,
-                location,
-                None,
-                Some(Arc::new(environment)),
-            ))
-        });
-        poll_valued(frame, this.body, cx)
+            });
+        }
+        this.framed.poll_valued(cx)
     }
 }
 

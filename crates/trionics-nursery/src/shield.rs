@@ -11,8 +11,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use crate::{
-    current,
-    frame::{Ended, Frame, poll_body},
+    frame::{Ended, Frame, Framed},
     node::Node,
     report::FrameKind,
 };
@@ -55,10 +54,9 @@ use crate::{
 /// ```
 #[track_caller]
 pub fn shield<F: Future>(future: F) -> Shield<F> {
+    let node = Node::new(FrameKind::Shield, Location::caller());
     Shield {
-        body: Some(future),
-        frame: None,
-        location: Location::caller(),
+        framed: Framed::new(future, Frame::new(node).reporting_drop()),
     }
 }
 
@@ -67,16 +65,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Shield<F> {
         #[pin]
-        body: Option<F>,
-        frame: Option<Frame>,
-        location: &'static Location<'static>,
-    }
-
-    impl<F> PinnedDrop for Shield<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let _outside = current::clear();
-            this.project().body.set(None);
-        }
+        framed: Framed<F>,
     }
 }
 
@@ -84,12 +73,7 @@ impl<F: Future> Future for Shield<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let location = *this.location;
-        let frame = this.frame.get_or_insert_with(|| {
-            Frame::new(Node::new(FrameKind::Shield, location)).reporting_drop()
-        });
-        match ready!(poll_body(frame, this.body, cx)) {
+        match ready!(self.project().framed.poll(cx)) {
             Ended::Ready(value) => Poll::Ready(value),
             Ended::Cancelled(_) => {
                 unreachable!("a shield has no scope of its own and no outer one")
@@ -101,7 +85,7 @@ impl<F: Future> Future for Shield<F> {
 impl<F> fmt::Debug for Shield<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shield")
-            .field("made_at", &self.location)
+            .field("made_at", &self.framed.node().info().location())
             .finish_non_exhaustive()
     }
 }

@@ -281,6 +281,8 @@ where
                 let (Some(child), Some(value)) = (this.child.take(), this.slot.take_value()) else {
                     unreachable!("looked at above");
                 };
+                // What runs inside it leaves the caller now, however long the child may have to queue.
+                this.scope.move_under(this.shared.queue().nursery());
                 let handed = this.shared.push(&this.member, child, |child| child);
                 this.uncount();
                 match handed {
