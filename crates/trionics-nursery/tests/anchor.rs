@@ -499,3 +499,53 @@ fn a_named_scope_is_reported_by_its_name() {
         "{reports:?}"
     );
 }
+
+/// Rule 10: the scope in which it was made may be over
+#[test]
+fn an_anchored_future_goes_on_when_its_scope_has_ended() {
+    let (gate, scope, reports) = (&Gate::new(), CancelScope::new(), Reports::new());
+    let mut probe = Probe::new(reports.settings().run(async {
+        let kept = common::Drawer::new();
+        scope
+            .run(async {
+                let mut work = Box::pin(anchor(async {
+                    gate.wait().await;
+                    pause().await;
+                    9
+                }));
+                assert!(common::poll_once(&mut work).await.is_none());
+                kept.put(work);
+            })
+            .await
+            .unwrap();
+        let mut work = kept.take();
+        scope.cancel("too late");
+        assert!(common::poll_once(&mut work).await.is_none());
+        gate.open();
+        work.await
+    }));
+    assert_eq!(probe.ends(), 9);
+    assert!(reports.take().is_empty());
+}
+
+/// Rule 11
+#[test]
+fn dropping_an_anchored_future_or_a_branch_from_outside_drops_what_is_inside() {
+    let (notes, reports) = (&Notes::new(), Reports::new());
+    let mut probe = Probe::new(reports.settings().run(async {
+        let mut work = Box::pin(anchor(branch(async {
+            let _guard = notes.on_drop("dropped");
+            shield(never()).await;
+        })));
+        assert!(common::poll_once(&mut work).await.is_none());
+        drop(work);
+        pause().await;
+    }));
+    probe.ends();
+    assert_eq!(notes.take(), ["dropped"]);
+    let reports = reports.take();
+    assert!(
+        matches!(&reports[..], [Report::Dropped(frame)] if frame.kind() == FrameKind::Shield),
+        "{reports:?}"
+    );
+}

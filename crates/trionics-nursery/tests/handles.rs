@@ -1,11 +1,11 @@
 //! Handles to children: their values, their names, and the cancellation of one child alone.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _};
 use trionics_nursery::{
-    CancelScope, ChildEnded, Nursery, NurseryOptions, cancel_requested, checkpoint,
-    is_cancel_requested, open_nursery, shield,
+    CancelScope, ChildEnded, FrameKind, Nursery, NurseryOptions, Report, cancel_requested,
+    checkpoint, is_cancel_requested, open_nursery, shield, testing::VirtualClock,
 };
 
 mod common;
@@ -542,4 +542,63 @@ fn results_of_a_dropped_nursery_end() {
     nursery.cut();
     assert!(all.is_woken());
     assert_eq!(all.ends(), (Some(Err(ChildEnded::Cancelled)), None));
+}
+
+/// N-065, rule 9
+#[test]
+fn a_cancelled_child_does_not_wait_for_what_it_does_not_poll() {
+    let (clock, reports, place) = (VirtualClock::new(), Reports::new(), Drawer::new());
+    let program = open_nursery(async |n: Nursery<'_, Word>| {
+        place.put(n.spawn(async {
+            let mut held = Box::pin(shield(never()));
+            assert!(common::poll_once(&mut held).await.is_none());
+            never().await;
+            drop(held);
+            Ok(())
+        }));
+        Ok(())
+    });
+    let mut nursery = Probe::new(reports.settings().clock(clock.clone()).run(program));
+    nursery.waits();
+    let handle = place.take();
+    handle.cancel("stop");
+    nursery.waits();
+    assert!(!handle.is_finished());
+    clock.advance(Duration::from_millis(100));
+    nursery.ends().unwrap();
+    assert_eq!(ends(handle), Err(ChildEnded::Cancelled));
+    let reports = reports.take();
+    assert!(
+        matches!(&reports[..], [Report::NotPolled(frame)] if frame.kind() == FrameKind::Shield),
+        "{reports:?}"
+    );
+}
+
+/// N-065: the reason is the handle's, and only the child hears of it
+#[test]
+fn a_cancelled_child_is_asked_and_its_neighbors_are_not() {
+    let notes = &Notes::new();
+    ends(open_nursery(async |n: Nursery<'_, Word>| {
+        let asked = n.spawn(async {
+            Ok(shield(async {
+                cancel_requested().await;
+                is_cancel_requested()
+            })
+            .await)
+        });
+        let neighbor = n.spawn(async {
+            pause().await;
+            pause().await;
+            Ok(is_cancel_requested())
+        });
+        pause().await;
+        asked.cancel("this one");
+        assert_eq!(asked.await, Ok(true));
+        assert_eq!(neighbor.await, Ok(false));
+        assert!(!is_cancel_requested());
+        notes.add("the body goes on");
+        Ok(())
+    }))
+    .unwrap();
+    assert_eq!(notes.take(), ["the body goes on"]);
 }

@@ -978,3 +978,71 @@ fn a_dropped_nursery_is_idle() {
     idle.ends();
     assert_eq!(n.n_children(), 0);
 }
+
+/// N-043: outside of its nursery
+#[test]
+fn to_finish_a_nursery_that_is_over_changes_nothing_and_does_not_return() {
+    let place = Drawer::new();
+    let outcome = ends(NurseryOptions::new().open_finishing(
+        async |_n: Nursery<'_, Word>, finish: Finish<u8>| {
+            place.put(finish);
+            Ok(1)
+        },
+    ));
+    assert_eq!(outcome.unwrap(), 1);
+    let finish = place.take();
+    let mut late = Probe::new(finish.finish(2));
+    assert!(late.poll().is_pending());
+    assert!(!late.is_woken());
+}
+
+/// N-043: from outside of the nursery, while it runs
+#[test]
+fn a_nursery_can_be_finished_from_outside() {
+    let (place, notes) = (Drawer::new(), &Notes::new());
+    let mut nursery = Probe::new(NurseryOptions::new().open_finishing(
+        async |n: Nursery<'_, Word>, finish: Finish<u8>| {
+            n.start_soon(async {
+                let _guard = notes.on_drop("child");
+                never().await;
+                Ok(())
+            });
+            place.put(finish);
+            never().await;
+            Ok(1)
+        },
+    ));
+    nursery.waits();
+    let mut outside = Probe::new(place.take().finish(2));
+    assert!(outside.poll().is_pending());
+    assert_eq!(nursery.ends().unwrap(), 2);
+    assert_eq!(notes.take(), ["child"]);
+}
+
+/// N-043, rule 5: an outer cancellation that stops something takes the value along
+#[test]
+fn a_finished_nursery_that_an_outer_cancellation_stops_has_no_value() {
+    let (outer, exit, notes) = (CancelScope::new(), &Gate::new(), &Notes::new());
+    let mut probe = Probe::new(outer.run(async {
+        let outcome = NurseryOptions::new()
+            .open_finishing(async |n: Nursery<'_, Word>, finish: Finish<u8>| {
+                n.start_soon(async {
+                    shield(exit.wait()).await;
+                    pause().await;
+                    notes.add("not reached");
+                    Ok(())
+                });
+                pause().await;
+                finish.finish(1).await;
+                Ok(2)
+            })
+            .await;
+        notes.add(format!("returned {}", outcome.is_ok()));
+    }));
+    probe.waits();
+    outer.cancel("outer");
+    probe.waits();
+    exit.open();
+    assert!(probe.ends().is_err());
+    assert_eq!(notes.take(), [""; 0]);
+}

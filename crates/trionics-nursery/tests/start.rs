@@ -10,8 +10,8 @@ use std::{
 
 use trionics_errgroup::{LibraryFailure, collapse_eg};
 use trionics_nursery::{
-    CancelReason, CancelScope, Failure, LocalNursery, Nursery, TaskStatus, cancel_requested,
-    checkpoint, open_local_nursery, open_nursery, shield,
+    CancelReason, CancelScope, Failure, LocalNursery, Nursery, NurseryOptions, TaskStatus,
+    cancel_requested, checkpoint, open_local_nursery, open_nursery, shield,
 };
 
 mod common;
@@ -1050,4 +1050,98 @@ fn a_start_polled_after_its_end_says_so() {
         text.contains("`start`") && text.contains("completed"),
         "{text}"
     );
+}
+
+/// N-101: the start is dropped after a report that it has not seen
+#[test]
+fn dropping_a_start_drops_a_report_that_it_has_not_seen() {
+    let (notes, end) = (&Notes::new(), &Gate::new());
+    let (mut nursery, n) = opened(end);
+    let place = Drawer::new();
+    let inside = place.clone();
+    let mut caller = Probe::new(n.start(move |status| {
+        inside.put(status);
+        async {
+            let _guard = notes.on_drop("child dropped");
+            never().await;
+            Ok(())
+        }
+    }));
+    caller.waits();
+    let status: TaskStatus<_> = place.take();
+    status.started(notes.on_drop("value dropped"));
+    caller.cut();
+    let mut notes = notes.take();
+    notes.sort();
+    assert_eq!(notes, ["child dropped", "value dropped"]);
+    assert_eq!(n.n_children(), 0);
+    end.open();
+    nursery.ends().unwrap();
+}
+
+/// N-101, rule 6: what fails on its way out is told to the caller
+#[test]
+fn an_unreported_child_that_fails_while_its_caller_is_cancelled_has_failed() {
+    let end = &Gate::new();
+    let (mut nursery, n) = opened(end);
+    let scope = CancelScope::new();
+    let mut caller = Probe::new(scope.run(n.start::<(), _, _>(|status| async move {
+        let _status = status;
+        shield(async {
+            cancel_requested().await;
+            Err("in its exit".into())
+        })
+        .await
+    })));
+    caller.waits();
+    scope.cancel("the caller");
+    let failure = caller.ends().expect("rule 4").unwrap_err();
+    assert_eq!(failure.as_leaf(), Some(&"in its exit"));
+    end.open();
+    nursery.ends().unwrap();
+}
+
+/// N-101, rule 12
+#[test]
+fn an_unreported_child_that_panics_while_its_caller_is_cancelled_panics_there() {
+    let end = &Gate::new();
+    let (mut nursery, n) = opened(end);
+    let scope = CancelScope::new();
+    let mut caller = Probe::new(scope.run(n.start::<(), _, _>(|status| async move {
+        let _status = status;
+        shield(cancel_requested()).await;
+        panic!("in its exit")
+    })));
+    caller.waits();
+    scope.cancel("the caller");
+    assert_eq!(caller.panics(), "in its exit");
+    drop(caller);
+    end.open();
+    nursery.ends().unwrap();
+}
+
+/// N-098 in a supervising nursery, which hears of the later failure only
+#[test]
+fn a_supervising_nursery_hears_of_failures_after_the_report_only() {
+    let failure = ends(
+        NurseryOptions::new()
+            .supervise()
+            .open(async |n: Nursery<'_, Word>| {
+                let before = n.start::<(), _, _>(|status| async move {
+                    let _status = status;
+                    Err("before".into())
+                });
+                assert_eq!(before.await.unwrap_err().as_leaf(), Some(&"before"));
+                let after = n.start(|status| async move {
+                    status.started(());
+                    Err("after".into())
+                });
+                after.await?;
+                n.wait_idle().await;
+                assert!(!n.cancel_scope().is_cancelled());
+                Ok(())
+            }),
+    )
+    .unwrap_err();
+    assert_eq!(errors(&failure), ["after"]);
 }
