@@ -12,7 +12,8 @@
 //! # When not to use it
 //!
 //! For values that need no teardown, a map of `OnceCell`s or a cache crate is simpler. A resource that
-//! opens its own key in its set-up waits for itself.
+//! opens its own key in its set-up or its exit waits for itself, until the service is cancelled in the
+//! former case and without end in the latter; so do two that open each other's.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
