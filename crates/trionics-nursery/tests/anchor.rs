@@ -549,3 +549,23 @@ fn dropping_an_anchored_future_or_a_branch_from_outside_drops_what_is_inside() {
         "{reports:?}"
     );
 }
+
+/// N-075: under an outer cancellation the shielded scope is the outermost that hears of it
+#[test]
+fn a_shielded_scope_catches_its_own_cancellation_beside_an_outer_one() {
+    let (outer, inner, notes) = (CancelScope::new(), CancelScope::new(), &Notes::new());
+    inner.set_shielded(true);
+    let mut probe = Probe::new(outer.run(async {
+        let stopped = inner.run(never()).await;
+        notes.add(stopped.unwrap_err().reason().to_string());
+        pause().await;
+        notes.add("not reached");
+    }));
+    probe.waits();
+    outer.cancel("outer");
+    probe.waits();
+    inner.cancel("inner");
+    assert_eq!(probe.ends().unwrap_err().reason().to_string(), "outer");
+    assert_eq!(notes.take(), ["inner"]);
+    assert!(inner.is_caught() && outer.is_caught());
+}

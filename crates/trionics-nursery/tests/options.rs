@@ -1046,3 +1046,68 @@ fn a_finished_nursery_that_an_outer_cancellation_stops_has_no_value() {
     assert!(probe.ends().is_err());
     assert_eq!(notes.take(), [""; 0]);
 }
+
+#[test]
+fn a_nurserys_grace_period_without_a_clock_is_named_when_it_begins() {
+    let place = Drawer::new();
+    let reports = Reports::new();
+    let mut probe =
+        Probe::new(
+            reports
+                .settings()
+                .run(NurseryOptions::new().exit_grace(SECOND).open(
+                    async |n: Nursery<'_, Word>| {
+                        place.put(n.cancel_scope());
+                        shield(never()).await;
+                        Ok(())
+                    },
+                )),
+        );
+    probe.waits();
+    place.take().cancel("stop");
+    let text = probe.panics();
+    assert!(text.contains("clock"), "{text}");
+
+    // Without an exit there is nothing to give time to.
+    let outcome = ends(NurseryOptions::new().exit_grace(SECOND).open(
+        async |n: Nursery<'_, Word>| {
+            n.cancel("stop");
+            never().await;
+            Ok(())
+        },
+    ));
+    lone_cancelled(&outcome.unwrap_err());
+}
+
+/// N-075
+#[test]
+fn a_shielded_nursery_obeys_its_own_scope_and_its_own_failures() {
+    let outer = CancelScope::new();
+    let outcome = ends(
+        outer.run(
+            NurseryOptions::new()
+                .shield()
+                .open(async |n: Nursery<'_, Word>| {
+                    outer.cancel("outer");
+                    pause().await;
+                    n.cancel("its own");
+                    never().await;
+                    Ok(())
+                }),
+        ),
+    );
+    let failure = outcome.unwrap().unwrap_err();
+    assert_eq!(lone_cancelled(&failure).reason().to_string(), "its own");
+
+    let failure = ends(
+        NurseryOptions::new()
+            .shield()
+            .open(async |n: Nursery<'_, Word>| {
+                n.start_soon(async { Err("no".into()) });
+                never().await;
+                Ok(())
+            }),
+    )
+    .unwrap_err();
+    assert_eq!(errors(&failure), ["no"]);
+}

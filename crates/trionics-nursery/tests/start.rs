@@ -1145,3 +1145,95 @@ fn a_supervising_nursery_hears_of_failures_after_the_report_only() {
     .unwrap_err();
     assert_eq!(errors(&failure), ["after"]);
 }
+
+/// N-104: also when the caller is cancelled before the nursery has polled the child
+#[test]
+fn a_cancellation_of_the_caller_right_after_the_report_does_not_touch_the_child() {
+    let (notes, done, end) = (&Notes::new(), &Gate::new(), &Gate::new());
+    let reports = Reports::new();
+    let (mut nursery, n) = opened(end);
+    let scope = CancelScope::new();
+    let mut caller = Probe::new(reports.settings().run(scope.run(async {
+        n.start(|status| async move {
+            let _guard = notes.on_drop("dropped");
+            status.started(());
+            CancelScope::new().run(done.wait()).await.unwrap();
+            notes.add("done");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        scope.cancel("the caller");
+        never().await;
+    })));
+    assert!(caller.ends().is_err(), "the child is the nursery's already");
+    nursery.waits();
+    assert_eq!(notes.take(), [""; 0]);
+    done.open();
+    end.open();
+    nursery.ends().unwrap();
+    assert_eq!(notes.take(), ["done", "dropped"]);
+    assert!(reports.take().is_empty());
+}
+
+/// N-104: a child that queues for room is the nursery's, too
+#[test]
+fn a_started_child_that_queues_for_room_is_not_the_callers_any_more() {
+    let (notes, first, done) = (&Notes::new(), &Gate::new(), &Gate::new());
+    let reports = Reports::new();
+    let place = Drawer::new();
+    let mut nursery = Probe::new(NurseryOptions::new().limit(1).open(
+        async |n: Nursery<'_, Word>| {
+            n.start_soon(async {
+                first.wait().await;
+                Ok(())
+            });
+            place.put(n);
+            Ok(())
+        },
+    ));
+    nursery.waits();
+    let n = place.take();
+    let scope = CancelScope::new();
+    let mut caller = Probe::new(reports.settings().run(scope.run(async {
+        n.start(|status| async move {
+            let _guard = notes.on_drop("dropped");
+            status.started(());
+            CancelScope::new().run(done.wait()).await.unwrap();
+            notes.add("done");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        never().await;
+    })));
+    caller.waits();
+    nursery.waits();
+    assert_eq!(n.n_children(), 2);
+    done.open();
+    nursery.waits();
+    assert_eq!(notes.take(), [""; 0], "it queues");
+    scope.cancel("the caller");
+    assert!(caller.ends().is_err());
+    assert!(reports.take().is_empty());
+    first.open();
+    nursery.ends().unwrap();
+    assert_eq!(notes.take(), ["done", "dropped"]);
+}
+
+/// N-099, N-113: the grace period of the nursery ends the wait for a start, too
+#[test]
+fn a_cancelled_nursery_that_is_out_of_grace_does_not_wait_for_a_start() {
+    let end = &Gate::new();
+    let (mut nursery, n) = opened(end);
+    let mut caller = Probe::new(n.start::<(), _, _>(|status| async move {
+        let _status = status;
+        never().await;
+        Ok(())
+    }));
+    caller.waits();
+    n.cancel("the first ctrl-c");
+    nursery.waits();
+    n.cancel_scope().end_exit_grace();
+    assert!(nursery.ends().is_err());
+}

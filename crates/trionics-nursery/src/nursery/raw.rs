@@ -358,13 +358,15 @@ where
                 break;
             }
         }
-        if inner.frame.node().is_effective()
-            && !inner.is_empty()
+        let mut finished = inner.is_finished();
+        if !finished
+            && inner.frame.node().is_effective()
             && inner.grace.is_over(inner.frame.node(), cx)
         {
             inner.give_up(this.body);
+            finished = inner.is_finished();
         }
-        if inner.is_finished() {
+        if finished {
             return inner.finish(cx);
         }
         inner.batch.extend(inner.again.drain(..));
