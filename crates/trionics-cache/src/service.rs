@@ -39,8 +39,8 @@ where
     ///
     /// # Cancel safety
     ///
-    /// When its scope is cancelled the cache closes, the users' blocks are cancelled, and each resource
-    /// is torn down once its users have left. If it is dropped from outside, the resources are dropped
+    /// When its scope is cancelled the cache closes at once, the users' blocks are cancelled, and each
+    /// resource is torn down once its users have left. If it is dropped from outside, the resources are dropped
     /// at once; users who wait are told that the cache is closed.
     ///
     /// # Examples
