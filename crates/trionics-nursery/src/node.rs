@@ -426,10 +426,13 @@ impl Node {
         (before, after)
     }
 
+    /// A change of what reaches the frame is to be acted upon: it may have to strike, or, where it has
+    /// parked and an exit's shield now covers it, to come back.
     fn should_wake(&self, before: u32, after: u32) -> bool {
         let newly_cancelled = !effective(before) && effective(after);
+        let freed = before & OUTER != 0 && after & OUTER == 0;
         let newly_requested = !requested(before) && requested(after);
-        newly_cancelled || (newly_requested && self.kind == FrameKind::CancelRequested)
+        newly_cancelled || freed || (newly_requested && self.kind == FrameKind::CancelRequested)
     }
 }
 
