@@ -1285,3 +1285,31 @@ fn rule_13_a_borrowed_gathering_names_the_reason_and_location() {
         (file!(), line)
     );
 }
+
+/// Rules 5 and 7: a set polls only what was woken
+#[test]
+fn rule_05_what_parked_beside_provide_in_a_foreign_set_comes_back_when_the_exit_begins() {
+    for cancels_the_inner_scope in [false, true] {
+        let (scope, inner, gate) = (CancelScope::new(), CancelScope::new(), Gate::new());
+        let handle = inner.clone();
+        let context = acm(async |slot: Slot<()>| {
+            let mut set: FuturesUnordered<_> = [inner.run(never())].into_iter().collect();
+            join!(slot.provide(()), set.next());
+            Ok::<(), Failure<Word>>(())
+        });
+        let mut probe = Probe::new(scope.run(with_context(context, async |()| {
+            shield(gate.wait()).await;
+            never().await;
+            Ok(())
+        })));
+        probe.waits();
+        scope.cancel("stop");
+        probe.waits();
+        if cancels_the_inner_scope {
+            handle.cancel("own");
+            probe.waits();
+        }
+        gate.open();
+        assert!(probe.ends().is_err());
+    }
+}
