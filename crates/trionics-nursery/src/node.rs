@@ -848,7 +848,7 @@ impl Node {
         }
     }
 
-    /// Whether any frame inside was polled since `epoch`, or need not be polled.
+    /// Whether any frame inside was polled since `epoch`.
     pub(crate) fn any_inside_polled_since(self: &Arc<Self>, epoch: u64) -> bool {
         let mut work = vec![Arc::clone(self)];
         while let Some(node) = work.pop() {
@@ -857,9 +857,7 @@ impl Node {
                 if child.flags() & LIVE == 0 {
                     continue;
                 }
-                if child.polled.load(Ordering::Relaxed) >= epoch
-                    || child.kind.is_exempt_from_patience()
-                {
+                if child.polled.load(Ordering::Relaxed) >= epoch {
                     return true;
                 }
                 work.push(Arc::clone(child));

@@ -23,8 +23,6 @@ pub enum FrameKind {
     Body,
     /// A child of a nursery.
     Child,
-    /// A child of a nursery that runs on an executor.
-    ExecutorChild,
     /// An async context, from its set-up to the end of its exit.
     Context,
     /// The block that uses the value of a context.
@@ -48,11 +46,6 @@ impl FrameKind {
     pub(crate) fn is_member(self) -> bool {
         matches!(self, Self::Child | Self::Body)
     }
-
-    /// It is polled elsewhere, and waited for whether it is polled or not.
-    pub(crate) fn is_exempt_from_patience(self) -> bool {
-        self == Self::ExecutorChild
-    }
 }
 
 impl fmt::Display for FrameKind {
@@ -63,7 +56,6 @@ impl fmt::Display for FrameKind {
             Self::Nursery => "nursery",
             Self::Body => "nursery body",
             Self::Child => "child",
-            Self::ExecutorChild => "child on an executor",
             Self::Context => "context",
             Self::Block => "block",
             Self::Provide => "provided value",
