@@ -291,6 +291,8 @@ impl Frame {
                 frame: self.node.info(),
                 message: panic_message(&*later),
             });
+            // Its `Drop` is the user's and might panic again.
+            mem::forget(later);
         }
         self.finish();
     }

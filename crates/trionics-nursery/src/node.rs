@@ -569,6 +569,8 @@ impl Node {
                 let inherited = parent_state.environment.clone();
                 wakers.drop_later(std::mem::replace(&mut state.environment, inherited));
             }
+            // The reason is that of the new place.
+            state.cancelled_above = None;
             let (before, after) = self.inherit(&mut state, parent_flags, Some(&parent_state));
             self.parent_address
                 .store(target.address(), Ordering::Relaxed);
@@ -631,6 +633,11 @@ impl Node {
         }
     }
 
+    fn parent(&self) -> Option<Arc<Node>> {
+        let state = self.lock();
+        state.link.as_ref().map(|link| Arc::clone(&link.parent))
+    }
+
     /// Takes the node from its parent; wakes a parent that waited for it.
     fn unlink(self: &Arc<Self>, wakers: &mut WakeList) {
         // The link may hold the last reference to the parent: it is dropped after the locks.
@@ -656,22 +663,29 @@ impl Node {
 
     /// Gives the node another parent, unless that would make it its own ancestor.
     pub(crate) fn move_under(self: &Arc<Self>, parent: Option<Arc<Node>>, live: bool) {
+        // What is met on the way is let go after the lock: it may be the last hold on a user's waker.
+        let mut met = Vec::new();
+        let mut wakers = WakeList::new();
+        let mut requests = Vec::new();
         let moves = MOVES.lock().unwrap_or_else(PoisonError::into_inner);
         let mut above = parent.clone();
         while let Some(node) = above {
             if Arc::ptr_eq(&node, self) {
+                drop(moves);
                 return;
             }
-            let state = node.lock();
-            above = state
-                .link
-                .as_ref()
-                .map(|link| Arc::clone(&link.parent))
-                .or_else(|| state.successor.clone());
+            above = {
+                let state = node.lock();
+                state
+                    .link
+                    .as_ref()
+                    .map(|link| Arc::clone(&link.parent))
+                    .or_else(|| state.successor.clone())
+            };
+            met.push(node);
         }
-        let mut wakers = WakeList::new();
-        let mut requests = Vec::new();
         loop {
+            met.extend(self.parent());
             self.unlink(&mut wakers);
             if self.flags() & RETIRED != 0
                 || self.attach_quietly(parent.clone(), live, &mut wakers, &mut requests)

@@ -1904,3 +1904,29 @@ fn rule_05_a_handle_outside_the_cancelled_nursery_hears_that_the_child_was_cance
     assert!(outcome.is_err());
     assert_eq!(ends(handle.take()), Err(ChildEnded::Cancelled));
 }
+
+#[test]
+fn rule_13_a_frame_that_moves_between_two_cancelled_scopes_is_told_the_reason_of_the_new_one() {
+    let (first, second, inner) = (CancelScope::new(), CancelScope::new(), CancelScope::new());
+    let gate = Gate::new();
+    let mut frame = Box::pin(inner.run(async {
+        shield(gate.wait()).await;
+        never().await;
+    }));
+    let mut here = Probe::new(first.run(poll_fn(|cx| frame.as_mut().poll(cx))));
+    here.waits();
+    first.cancel("first");
+    here.poll()
+        .is_pending()
+        .then_some(())
+        .expect("it waits for the shield");
+    drop(here);
+    second.cancel("second");
+    let mut there = Probe::new(second.run(poll_fn(|cx| frame.as_mut().poll(cx))));
+    assert!(there.poll().is_pending());
+    gate.open();
+    assert_eq!(there.ends().unwrap_err().reason().to_string(), "second");
+    drop(there);
+    // What has parked says, where nothing is cancelled, by what it was stopped.
+    assert_eq!(ends(frame).unwrap_err().reason().to_string(), "second");
+}
