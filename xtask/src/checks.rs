@@ -15,12 +15,20 @@ pub(crate) struct Model {
 }
 
 /// Bound each so that it ends within a minute.
-pub(crate) const MODELS: &[Model] = &[Model {
-    name: "broadcast",
-    purpose: "loom: the channel's interleavings of two and three threads",
-    env: &[("RUSTFLAGS", "--cfg trionics_loom")],
-    args: "test --package trionics-broadcast --release --test loom",
-}];
+pub(crate) const MODELS: &[Model] = &[
+    Model {
+        name: "broadcast",
+        purpose: "loom: the channel's interleavings of two and three threads",
+        env: &[("RUSTFLAGS", "--cfg trionics_loom")],
+        args: "test --package trionics-broadcast --release --test loom",
+    },
+    Model {
+        name: "nursery",
+        purpose: "shuttle: wakes, cancellations and starts against polls and ends, on random schedules",
+        env: &[("RUSTFLAGS", "--cfg trionics_shuttle")],
+        args: "test --package trionics-nursery --release --test shuttle",
+    },
+];
 
 /// An example that ends by itself, and ends well only if what it shows is true.
 pub(crate) struct Example {

@@ -9,7 +9,7 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -22,6 +22,7 @@ use crate::{
     frame::{Frame, Step, report_at},
     node::Node,
     report::{FrameKind, Report},
+    sync::{Mutex, MutexGuard, lock},
     wake::WakeList,
 };
 
@@ -80,10 +81,7 @@ impl Block {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.state)
     }
 
     /// Whether every context has provided its value.

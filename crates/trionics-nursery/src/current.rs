@@ -6,7 +6,7 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use crate::{node::Node, nursery::Member};
+use crate::{node::Node, nursery::Member, sync::thread_local};
 
 thread_local! {
     static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };

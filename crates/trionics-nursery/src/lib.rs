@@ -68,6 +68,7 @@ mod report;
 mod scope;
 mod settings;
 mod shield;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod wake;

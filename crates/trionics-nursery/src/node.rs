@@ -16,10 +16,7 @@
 
 use std::{
     panic::Location,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError},
     task::Waker,
     time::Duration,
 };
@@ -30,6 +27,10 @@ use trionics_errgroup::{CancelReason, Cancelled};
 use crate::{
     report::{FrameInfo, FrameKind},
     settings::Environment,
+    sync::{
+        AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, ProcessU64, ProcessUsize,
+        lock,
+    },
     wake::WakeList,
 };
 
@@ -64,9 +65,9 @@ const SHIELDED: u32 = 1 << 12;
 const OUT_OF_GRACE: u32 = 1 << 13;
 
 /// Counts the patience periods of all waiting frames, so that "polled since then" is one comparison.
-static EPOCH: AtomicU64 = AtomicU64::new(1);
+static EPOCH: ProcessU64 = ProcessU64::new(1);
 /// How many frames are live in this process.
-static LIVE_FRAMES: AtomicUsize = AtomicUsize::new(0);
+static LIVE_FRAMES: ProcessUsize = ProcessUsize::new(0);
 /// Held while a node that has children gets another parent.
 static MOVES: Mutex<()> = Mutex::new(());
 
@@ -214,7 +215,7 @@ impl Node {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn flags(&self) -> u32 {
@@ -667,7 +668,7 @@ impl Node {
         let mut met = Vec::new();
         let mut wakers = WakeList::new();
         let mut requests = Vec::new();
-        let moves = MOVES.lock().unwrap_or_else(PoisonError::into_inner);
+        let moves = lock(&MOVES);
         let mut above = parent.clone();
         while let Some(node) = above {
             if Arc::ptr_eq(&node, self) {

@@ -5,12 +5,15 @@ use std::{
     fmt,
     future::{Future, pending},
     panic::Location,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use trionics_errgroup::CancelReason;
 
-use crate::scope::CancelScope;
+use crate::{
+    scope::CancelScope,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 /// Ends its nursery with a value; see [`NurseryOptions::open_finishing`](crate::NurseryOptions::open_finishing).
 ///
@@ -33,7 +36,7 @@ impl<T> FinishSlot<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<T>> {
-        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.value)
     }
 
     /// Keeps the first value; gives a later one back.

@@ -8,7 +8,7 @@ use std::{
     marker::PhantomData,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -16,7 +16,10 @@ use pin_project_lite::pin_project;
 use trionics_errgroup::{CancelReason, Cancelled, Failure};
 
 use super::Member;
-use crate::wake::wake_outside;
+use crate::{
+    sync::{Mutex, MutexGuard, lock},
+    wake::wake_outside,
+};
 
 /// Waits for the value of a child that was started with [`Nursery::spawn`](crate::Nursery::spawn).
 ///
@@ -75,7 +78,7 @@ enum SlotState<V> {
 
 impl<V> Slot<V> {
     fn lock(&self) -> MutexGuard<'_, SlotState<V>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

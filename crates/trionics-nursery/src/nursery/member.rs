@@ -4,10 +4,7 @@ use std::{
     collections::VecDeque,
     mem,
     panic::Location,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Wake, Waker},
 };
 
@@ -17,6 +14,7 @@ use crate::{
     node::Node,
     report::{FrameInfo, FrameKind},
     scope::Name,
+    sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock},
     wake::wake_outside,
 };
 
@@ -50,7 +48,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(crate) fn nursery(&self) -> &Arc<Node> {
@@ -188,23 +186,32 @@ impl Member {
         self.node.get()
     }
 
-    /// The member's node; the caller is polling the member, or holds `over`.
+    /// The member's node, made now if need be; the caller is polling the member.
     pub(crate) fn node(&self) -> &Arc<Node> {
-        self.node.get_or_init(|| {
+        if self.node.get().is_none() {
+            self.make_node(&lock(&self.over));
+        }
+        self.node.get().expect("made above")
+    }
+
+    /// Makes the node unless there is one; whoever holds `over` is the only one to do so.
+    fn make_node(&self, _over: &MutexGuard<'_, bool>) {
+        if self.node.get().is_none() {
             let node = Node::named(self.kind, self.location, self.name.clone());
             node.note_poll();
             node.attach(Some(Arc::clone(self.nursery())), true);
-            node
-        })
+            let _ = self.node.set(node);
+        }
     }
 
     /// Cancels this member alone; nothing happens once it is over.
     pub(crate) fn cancel(self: &Arc<Self>, cancelled: Cancelled) -> bool {
         let node = {
-            let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+            let over = lock(&self.over);
             if *over {
                 return false;
             }
+            self.make_node(&over);
             Arc::clone(self.node())
         };
         let first = node.request(cancelled);
@@ -215,7 +222,7 @@ impl Member {
 
     /// The member's future is gone.
     pub(crate) fn end(&self) {
-        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *lock(&self.over) = true;
         if let Some(node) = self.node.get() {
             node.retire();
         }

@@ -4,14 +4,17 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use futures_core::Stream;
 
 use super::handle::{ChildEnded, Sink};
-use crate::wake::wake_outside;
+use crate::{
+    sync::{Mutex, MutexGuard, lock},
+    wake::wake_outside,
+};
 
 /// What collects the values, and what yields them.
 pub(super) fn results<V>() -> (ResultsSink<V>, Results<V>) {
@@ -60,7 +63,7 @@ struct State<V> {
 
 impl<V> Shared<V> {
     fn lock(&self) -> MutexGuard<'_, State<V>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -109,10 +112,7 @@ pub(super) struct OneResult<V> {
 
 impl<V> Sink<V> for OneResult<V> {
     fn end(&self, result: Result<V, ChildEnded>) {
-        if std::mem::replace(
-            &mut *self.told.lock().unwrap_or_else(PoisonError::into_inner),
-            true,
-        ) {
+        if std::mem::replace(&mut *lock(&self.told), true) {
             return;
         }
         let waker = {

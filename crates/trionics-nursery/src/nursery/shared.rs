@@ -6,7 +6,7 @@ use std::{
     mem,
     panic::Location,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -14,7 +14,12 @@ use super::{
     member::{Member, Queue},
     raw::{NewChild, Source},
 };
-use crate::{report::FrameKind, scope::Name, wake::WakeList};
+use crate::{
+    report::FrameKind,
+    scope::Name,
+    sync::{Mutex, MutexGuard, lock},
+    wake::WakeList,
+};
 
 /// The handles' side.
 pub(crate) struct Shared<C> {
@@ -60,7 +65,7 @@ impl<C> Shared<C> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<C>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     current::{self, Current},
     scope::{CancelScope, RunScope},
+    sync::{Mutex, MutexGuard, lock},
     wake::wake_outside,
 };
 
@@ -98,7 +99,7 @@ enum Report<V> {
 
 impl<V> StatusSlot<V> {
     fn lock(&self) -> MutexGuard<'_, StatusState<V>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn report(&self, report: Report<V>) {

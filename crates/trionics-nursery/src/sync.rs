@@ -1,0 +1,33 @@
+//! Locks, atomics and thread-locals: those of `std`, or those of the model checker.
+//!
+//! `Arc` and `Weak` are always those of `std`, which [`std::task::Wake`] asks for.
+
+#[cfg(not(trionics_shuttle))]
+pub(crate) use std::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread_local,
+};
+
+#[cfg(trionics_shuttle)]
+pub(crate) use shuttle::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread_local,
+};
+
+use std::sync::PoisonError;
+
+/// Locks, also where a panic has passed while the lock was held: what it protects is never left half changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counters of the whole process, in which nothing rests on an order between threads.
+///
+/// They outlive the executions of a model, whose own atomics belong to one execution each.
+pub(crate) use std::sync::atomic::{AtomicU64 as ProcessU64, AtomicUsize as ProcessUsize};
