@@ -137,6 +137,10 @@ pub enum CancelReason {
     ContextEnded,
     /// What the work belonged to was closed.
     Closed,
+    /// The signal came that the scope follows.
+    Signal,
+    /// The executor dropped the work before it had ended.
+    ExecutorShutDown,
 }
 
 impl fmt::Display for CancelReason {
@@ -151,6 +155,8 @@ impl fmt::Display for CancelReason {
             Self::Finished => formatter.write_str("the work was finished"),
             Self::ContextEnded => formatter.write_str("the context in use ended"),
             Self::Closed => formatter.write_str("it was closed"),
+            Self::Signal => formatter.write_str("the signal came that it follows"),
+            Self::ExecutorShutDown => formatter.write_str("its executor has dropped it"),
         }
     }
 }

@@ -153,6 +153,8 @@ fn reason_name(reason: &CancelReason) -> &'static str {
         CancelReason::Finished => "finished",
         CancelReason::ContextEnded => "context_ended",
         CancelReason::Closed => "closed",
+        CancelReason::Signal => "signal",
+        CancelReason::ExecutorShutDown => "executor_shut_down",
     }
 }
 

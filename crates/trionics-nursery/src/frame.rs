@@ -56,6 +56,10 @@ impl<F> Framed<F> {
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.frame.node
     }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.frame.is_stopped()
+    }
 }
 
 impl<F: Future> Framed<F> {
@@ -117,11 +121,78 @@ pub(crate) struct Frame {
     wait: Option<Box<Wait>>,
     grace: Grace,
     stopped_by: Option<Cancelled>,
-    /// The parent, where the program chose it instead of whoever polls.
-    anchor: Option<Arc<Node>>,
-    anchored: bool,
+    place: Place,
     /// Dropping the frame before its end is reported.
     reports_drop: bool,
+}
+
+/// Who decides where a frame belongs.
+enum Place {
+    /// Whoever polls it.
+    Ambient,
+    /// The program did, and it stays there.
+    Fixed,
+    /// The program did, and whoever polls it is a host.
+    Anchored(Box<Anchor>),
+}
+
+/// The place of an anchored frame.
+struct Anchor {
+    /// The parent, until the first poll.
+    parent: Option<Arc<Node>>,
+    /// Hangs in the frame that polled it last, where that is not its parent: a host that is cancelled
+    /// together with its guest waits for the guest.
+    visit: Option<Visit>,
+}
+
+struct Visit {
+    node: Arc<Node>,
+    /// The address of the guest's parent when the visit began.
+    home: usize,
+}
+
+impl Anchor {
+    /// After a poll that ended with `Pending`: visits the frame that polled `guest`.
+    fn visit(&mut self, guest: &Arc<Node>, cx: &mut Context<'_>) {
+        let home = guest.parent_address();
+        let goes_on = |host: usize| {
+            let visit = self.visit.as_ref();
+            visit.is_some_and(|visit| visit.node.parent_address() == host && visit.home == home)
+        };
+        // `None`: it is at home. A host that has no node yet gets one for its guest.
+        let host = current::with(|current| {
+            let host = current?;
+            match host.known_node().map(|node| node.address()) {
+                Some(address) if address == home => None,
+                Some(address) if goes_on(address) => Some(None),
+                _ => Some(Some(host.node())),
+            }
+        });
+        match host {
+            None => self.leave(),
+            Some(None) => {}
+            Some(Some(host)) => {
+                self.leave();
+                self.visit = guest.visit(host).map(|node| Visit { node, home });
+            }
+        }
+        if let Some(visit) = &self.visit {
+            visit.node.note_poll();
+            visit.node.register(cx.waker());
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Some(visit) = self.visit.take() {
+            visit.node.retire();
+        }
+    }
+}
+
+impl Drop for Anchor {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 impl Frame {
@@ -133,8 +204,7 @@ impl Frame {
             wait: None,
             grace: Grace::default(),
             stopped_by: None,
-            anchor: None,
-            anchored: false,
+            place: Place::Ambient,
             reports_drop: false,
         }
     }
@@ -143,8 +213,18 @@ impl Frame {
     pub(crate) fn anchored(node: Arc<Node>, parent: Option<Arc<Node>>) -> Self {
         node.set_anchored(parent.as_ref());
         let mut frame = Self::new(node);
-        frame.anchor = parent;
-        frame.anchored = true;
+        frame.place = Place::Anchored(Box::new(Anchor {
+            parent,
+            visit: None,
+        }));
+        frame
+    }
+
+    /// The frame of a child on an executor, whose node has its place already.
+    pub(crate) fn on_executor(node: Arc<Node>) -> Self {
+        let mut frame = Self::new(node);
+        frame.place = Place::Fixed;
+        frame.phase = Phase::Running;
         frame
     }
 
@@ -171,10 +251,9 @@ impl Frame {
     pub(crate) fn settle(&mut self) -> bool {
         let live = matches!(self.phase, Phase::Fresh | Phase::Running);
         if self.phase == Phase::Fresh {
-            let parent = if self.anchored {
-                self.anchor.take()
-            } else {
-                current::node()
+            let parent = match &mut self.place {
+                Place::Anchored(anchor) => anchor.parent.take(),
+                Place::Ambient | Place::Fixed => current::node(),
             };
             let refused = !self.node.is_kind(FrameKind::Shield)
                 && parent
@@ -186,7 +265,7 @@ impl Frame {
                 return false;
             }
             self.phase = Phase::Running;
-        } else if !self.anchored {
+        } else if matches!(self.place, Place::Ambient) {
             let known = self.node.parent_address();
             let (address, moved) = current::with(|current| match current {
                 None => (0, None),
@@ -244,6 +323,9 @@ impl Frame {
             }
             Ok(Poll::Pending) => {
                 self.node.register(cx.waker());
+                if let Place::Anchored(anchor) = &mut self.place {
+                    anchor.visit(&self.node, cx);
+                }
                 if decide(&self.node, &mut self.wait, epoch, cx) || self.gives_up(cx) {
                     self.stop(body);
                     Step::Stopped
@@ -266,6 +348,13 @@ impl Frame {
     /// Whether the grace period of a cancelled frame is over; tells what is given up.
     fn gives_up(&mut self, cx: &mut Context<'_>) -> bool {
         if self.wait.is_none() || !self.grace.is_over(&self.node, cx) {
+            return false;
+        }
+        let (dismissed, some_run) = self.node.dismiss_inside();
+        for frame in dismissed {
+            self.report(&Report::OutOfGrace(frame));
+        }
+        if some_run {
             return false;
         }
         for frame in self.node.abandon_inside() {
@@ -305,6 +394,7 @@ impl Frame {
         {
             if self.phase != Phase::Parked {
                 self.phase = Phase::Parked;
+                self.leave_host();
                 self.node.park();
             }
             self.node.register(cx.waker());
@@ -342,12 +432,24 @@ impl Frame {
         self.phase == Phase::Done
     }
 
+    /// A frame that has ended or parked is nobody's guest.
+    fn leave_host(&mut self) {
+        if let Place::Anchored(anchor) = &mut self.place {
+            anchor.leave();
+        }
+    }
+
     /// The frame is over.
     pub(crate) fn finish(&mut self) {
         if self.phase != Phase::Done {
             self.phase = Phase::Done;
             self.wait = None;
-            self.node.retire();
+            self.leave_host();
+            if self.node.is_on_executor() {
+                self.node.retire_from_executor();
+            } else {
+                self.node.retire();
+            }
         }
     }
 
@@ -415,7 +517,11 @@ impl Grace {
             self.timer = Some((period, clock.sleep_until(end)));
         }
         let (_, timer) = self.timer.as_mut().expect("set above");
-        timer.as_mut().poll(cx).is_ready()
+        let is_over = timer.as_mut().poll(cx).is_ready();
+        if is_over {
+            node.set_out_of_grace();
+        }
+        is_over
     }
 }
 

@@ -42,13 +42,14 @@
 //!
 //! # When not to use it
 //!
-//! Children of a nursery share its task. For work that should run on several cores at once, put whole
-//! nurseries on tasks of your executor. For a flag that any code may look at, a plain cancellation token
+//! Children of a nursery share its task, unless they are [put on an executor](Nursery::spawn_on). For a flag that any code may look at, a plain cancellation token
 //! is enough.
 //!
 //! # Features
 //!
-//! * `tokio`: [`TokioClock`], the clock of a tokio runtime.
+//! * `tokio`: [`TokioClock`], the clock of a tokio runtime; its handles as [`Spawner`]s.
+//! * `async-executor`: the executors that smol is built on as [`Spawner`]s.
+//! * `futures`: what implements `futures::task::Spawn` as a [`Spawner`].
 //! * `testing`: [`testing`], a deterministic executor with a virtual clock.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -78,6 +79,8 @@ pub use trionics_errgroup::{AnyError, CancelReason, Cancelled, Failure};
 
 #[cfg(feature = "tokio")]
 pub use crate::clock::TokioClock;
+#[cfg(feature = "futures")]
+pub use crate::nursery::FuturesSpawner;
 pub use crate::{
     anchor::{Anchored, Branch, anchor, branch},
     cancel_requested::{CancelRequested, cancel_requested, is_cancel_requested},
@@ -87,12 +90,13 @@ pub use crate::{
     current::outside,
     node::live_frames,
     nursery::{
-        ChildEnded, ChildHandle, Finish, LocalNursery, MaybeOpenNursery, Nursery, NurseryClosed,
-        NurseryOptions, NurserySource, OpenLocalNursery, OpenNursery, Results, ResultsSink, Start,
-        StartWhenFree, TaskStatus, WaitIdle, maybe_open_nursery, open_local_nursery, open_nursery,
+        BoxTask, ChildEnded, ChildHandle, Finish, LocalNursery, MaybeOpenNursery, Nursery,
+        NurseryClosed, NurseryOptions, NurserySource, OpenLocalNursery, OpenNursery, Results,
+        ResultsSink, SpawnBlocking, SpawnWith, Spawner, Start, StartWhenFree, TaskStatus, WaitIdle,
+        maybe_open_nursery, open_local_nursery, open_nursery, spawn_with,
     },
     report::{FrameInfo, FrameKind, Report, set_report_hook},
-    scope::{CancelScope, RunScope},
+    scope::{CancelScope, OnCancel, RunScope, RunUntil, WaitCancelled},
     settings::{Settings, WithSettings, with_clock},
     shield::{Shield, shield},
 };

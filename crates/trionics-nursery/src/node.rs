@@ -63,6 +63,16 @@ const CAUGHT: u32 = 1 << 11;
 const SHIELDED: u32 = 1 << 12;
 /// What the frame still waits for is to be given up now.
 const OUT_OF_GRACE: u32 = 1 << 13;
+/// A child on an executor, which polls it: no patience applies, and what waits for it waits for its end.
+const ON_EXECUTOR: u32 = 1 << 14;
+/// A child on an executor that is to be dropped at its next poll.
+const DISMISSED: u32 = 1 << 15;
+/// A child on an executor that a cancellation has stopped.
+const STOPPED: u32 = 1 << 16;
+/// A child that a thread runs and nobody can stop.
+const ON_THREAD: u32 = 1 << 18;
+/// Stands, in the frame that polls an anchored frame, for that frame.
+const VISIT: u32 = 1 << 17;
 
 /// Counts the patience periods of all waiting frames, so that "polled since then" is one comparison.
 static EPOCH: ProcessU64 = ProcessU64::new(1);
@@ -146,6 +156,8 @@ struct State {
     anchored: bool,
     /// How long what runs inside may go on once the frame is effectively cancelled.
     grace: Option<Duration>,
+    /// Where the anchored frame belongs that this node stands for.
+    home: Option<Arc<Node>>,
 }
 
 struct Link {
@@ -199,6 +211,7 @@ impl Node {
                 environment: None,
                 anchored: false,
                 grace: None,
+                home: None,
             }),
         })
     }
@@ -270,6 +283,11 @@ impl Node {
 
     pub(crate) fn is_own_cancelled(&self) -> bool {
         self.flags() & OWN != 0
+    }
+
+    /// The frame is over.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.flags() & RETIRED != 0
     }
 
     pub(crate) fn is_caught(&self) -> bool {
@@ -490,18 +508,56 @@ impl Node {
         crate::wake::wake_outside(waker);
     }
 
-    /// Ends the grace period of a cancelled frame now.
+    /// Ends the grace period of a cancelled frame now, and wakes it.
     pub(crate) fn end_grace(&self) {
-        let waker = {
-            let mut state = self.lock();
-            self.change_flags(&mut state, OUT_OF_GRACE, 0);
-            state.waker.take()
-        };
-        crate::wake::wake_outside(waker);
+        self.set_out_of_grace();
+        crate::wake::wake_outside(self.take_waker());
+    }
+
+    /// The grace period is over.
+    pub(crate) fn set_out_of_grace(&self) {
+        self.change_flags(&mut self.lock(), OUT_OF_GRACE, 0);
     }
 
     pub(crate) fn is_out_of_grace(&self) -> bool {
         self.flags() & OUT_OF_GRACE != 0
+    }
+}
+
+// Anchored frames that are polled elsewhere than where they belong.
+impl Node {
+    /// Hangs a node under `host` that stands for this frame, which the host polls.
+    ///
+    /// While the frame is being cancelled where it belongs, a host that is cancelled, too, waits for it:
+    /// if it dropped what polls the frame, nobody would run the frame's exits.
+    pub(crate) fn visit(self: &Arc<Self>, host: Arc<Node>) -> Option<Arc<Node>> {
+        let home = self.parent()?;
+        let visit = Self::named(self.kind, self.location, self.name.clone());
+        {
+            let mut state = visit.lock();
+            visit.change_flags(&mut state, VISIT, 0);
+            state.home = Some(home);
+        }
+        visit.attach(Some(host), false);
+        Some(visit)
+    }
+
+    /// Takes the visits for live whose frames are being cancelled; the caller holds the lock.
+    ///
+    /// A cancellation that reaches this frame from where a visitor belongs, or from further out, has got
+    /// there before.
+    fn count_visitors(&self, state: &mut State) {
+        let mut n_visitors = 0;
+        for (_, child) in &state.children {
+            if child.flags() & (VISIT | LIVE | ABANDONED) == VISIT {
+                let mut visit = child.lock();
+                if visit.home.as_ref().is_some_and(|home| home.is_effective()) {
+                    child.set_live(&mut visit, true);
+                    n_visitors += 1;
+                }
+            }
+        }
+        state.live += n_visitors;
     }
 }
 
@@ -781,23 +837,134 @@ impl Node {
                 }
                 let live = child.flags.load(Ordering::Relaxed) & LIVE != 0;
                 wakers.push(child_state.waker.take());
+                // A visit ends with its host.
+                let is_visit = child.flags.load(Ordering::Relaxed) & VISIT != 0;
+                if is_visit {
+                    child.set_live(&mut child_state, false);
+                }
                 drop(child_state);
-                survivors.push((child, live, link));
+                survivors.push((child, live, link, is_visit));
             }
             state.live = 0;
             let parent = state.link.as_ref().map(|link| Arc::clone(&link.parent));
             (survivors, parent)
         };
         let mut requests = Vec::new();
-        for (child, live, link) in survivors {
-            // The frame may have found another place by itself in the meantime.
-            child.attach_quietly(parent.clone(), live, wakers, &mut requests);
-            child.propagate(wakers, &mut requests);
+        for (child, live, link, is_visit) in survivors {
+            if !is_visit {
+                // The frame may have found another place by itself in the meantime.
+                child.attach_quietly(parent.clone(), live, wakers, &mut requests);
+                child.propagate(wakers, &mut requests);
+            }
             drop(link);
         }
         for (node, cancelled) in requests {
             node.request_quietly(cancelled, wakers);
         }
+    }
+}
+
+// Children on executors.
+impl Node {
+    /// The place of a child that an executor polls, to be hung under `nursery`.
+    pub(crate) fn on_executor(
+        nursery: &Arc<Node>,
+        location: &'static Location<'static>,
+        name: Option<Arc<str>>,
+    ) -> Arc<Self> {
+        let node = Self::named(FrameKind::Child, location, name);
+        node.set_anchored(Some(nursery));
+        node.change_flags(&mut node.lock(), ON_EXECUTOR, 0);
+        node
+    }
+
+    pub(crate) fn is_on_executor(&self) -> bool {
+        self.flags() & ON_EXECUTOR != 0
+    }
+
+    /// A child on an executor is to be dropped at its next poll, to which it is woken.
+    ///
+    /// False if it was told before, or cannot be stopped.
+    pub(crate) fn dismiss(&self) -> bool {
+        let waker = {
+            let mut state = self.lock();
+            if self.flags.load(Ordering::Relaxed) & (DISMISSED | ON_THREAD) != 0 {
+                return false;
+            }
+            self.change_flags(&mut state, DISMISSED, 0);
+            state.waker.take()
+        };
+        crate::wake::wake_outside(waker);
+        true
+    }
+
+    /// A thread is about to run the child; false if it is no longer wanted.
+    pub(crate) fn begin_on_thread(&self) -> bool {
+        let mut state = self.lock();
+        let flags = self.flags.load(Ordering::Relaxed);
+        let is_wanted = !effective(flags) && flags & DISMISSED == 0;
+        if is_wanted {
+            self.change_flags(&mut state, ON_THREAD, 0);
+        }
+        is_wanted
+    }
+
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.flags() & DISMISSED != 0
+    }
+
+    /// A child on an executor was stopped; its nursery reads it.
+    pub(crate) fn set_stopped(&self) {
+        self.change_flags(&mut self.lock(), STOPPED, 0);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.flags() & STOPPED != 0
+    }
+
+    /// Dismisses every child on an executor inside.
+    ///
+    /// Returns what was not told before, and whether there is one that still runs.
+    pub(crate) fn dismiss_inside(self: &Arc<Self>) -> (Vec<FrameInfo>, bool) {
+        let mut running = Vec::new();
+        let mut work = vec![Arc::clone(self)];
+        while let Some(node) = work.pop() {
+            let state = node.lock();
+            for (_, child) in &state.children {
+                if child.is_on_executor() && child.flags() & LIVE != 0 {
+                    running.push(Arc::clone(child));
+                } else {
+                    work.push(Arc::clone(child));
+                }
+            }
+        }
+        let told = running
+            .iter()
+            .filter(|child| child.dismiss())
+            .map(|child| child.info())
+            .collect();
+        (told, !running.is_empty())
+    }
+
+    /// As [`retire`](Self::retire), for a child on an executor.
+    ///
+    /// If it was dismissed, whoever waits further out is woken, too: it waits for this end.
+    pub(crate) fn retire_from_executor(self: &Arc<Self>) {
+        let mut wakers = WakeList::new();
+        let mut above = if self.is_dismissed() {
+            self.parent()
+        } else {
+            None
+        };
+        self.retire();
+        while let Some(node) = above {
+            let mut state = node.lock();
+            wakers.push(state.waker.take());
+            let next = state.link.as_ref().map(|link| Arc::clone(&link.parent));
+            drop(state);
+            above = next;
+        }
+        wakers.wake_all();
     }
 }
 
@@ -854,8 +1021,12 @@ impl Node {
         }
         let mut state = self.lock();
         if !effective(self.flags.load(Ordering::Relaxed)) {
-            Inside::NotCancelled
-        } else if state.live == 0 {
+            return Inside::NotCancelled;
+        }
+        if state.live == 0 {
+            self.count_visitors(&mut state);
+        }
+        if state.live == 0 {
             Inside::Clear
         } else {
             self.change_flags(&mut state, WAITING | HAD_TO_WAIT, 0);
@@ -863,7 +1034,7 @@ impl Node {
         }
     }
 
-    /// Whether any frame inside was polled since `epoch`.
+    /// Whether any frame inside was polled since `epoch`, or is polled by an executor.
     pub(crate) fn any_inside_polled_since(self: &Arc<Self>, epoch: u64) -> bool {
         let mut work = vec![Arc::clone(self)];
         while let Some(node) = work.pop() {
@@ -872,7 +1043,7 @@ impl Node {
                 if child.flags() & LIVE == 0 {
                     continue;
                 }
-                if child.polled.load(Ordering::Relaxed) >= epoch {
+                if child.is_on_executor() || child.polled.load(Ordering::Relaxed) >= epoch {
                     return true;
                 }
                 work.push(Arc::clone(child));
@@ -884,7 +1055,8 @@ impl Node {
     /// Wakes the live frames inside, once.
     ///
     /// A frame that was polled since `epoch` looks after what is inside it; in the first round, where
-    /// nothing tells a poll just now from one long ago, only if it waits itself.
+    /// nothing tells a poll just now from one long ago, only if it waits itself. A child on an executor
+    /// always does.
     pub(crate) fn wake_inside(self: &Arc<Self>, epoch: u64, first: bool) {
         let mut wakers = WakeList::new();
         let mut work = vec![Arc::clone(self)];
@@ -892,7 +1064,7 @@ impl Node {
             let state = node.lock();
             for (_, child) in &state.children {
                 let flags = child.flags();
-                if flags & LIVE == 0 {
+                if flags & LIVE == 0 || flags & ON_EXECUTOR != 0 {
                     continue;
                 }
                 wakers.push(child.lock().waker.take());
@@ -920,7 +1092,7 @@ impl Node {
         });
     }
 
-    /// Gives up on every live frame inside; returns what they were.
+    /// Gives up on every live frame inside, children on executors excepted; returns what they were.
     ///
     /// A frame that was anchored here is given up on by itself: it is polled elsewhere, if at all, and
     /// goes on looking after what is inside it.
@@ -937,7 +1109,7 @@ impl Node {
                     .collect()
             };
             for child in children {
-                if child.flags() & LIVE == 0 {
+                if child.flags() & LIVE == 0 || child.is_on_executor() {
                     continue;
                 }
                 // Nobody waits for it any more: this node is its waiting ancestor.
@@ -1007,12 +1179,14 @@ impl Drop for Node {
         chain.extend(state.link.take().map(|link| link.parent));
         chain.extend(state.successor.take());
         chain.extend(state.follower.take());
+        chain.extend(state.home.take());
         while let Some(node) = chain.pop() {
             if let Some(mut last) = Arc::into_inner(node) {
                 let state = last.state.get_mut().unwrap_or_else(PoisonError::into_inner);
                 chain.extend(state.link.take().map(|link| link.parent));
                 chain.extend(state.successor.take());
                 chain.extend(state.follower.take());
+                chain.extend(state.home.take());
             }
         }
     }

@@ -13,12 +13,16 @@ mod member;
 mod open;
 mod options;
 pub(crate) mod raw;
+mod remote;
 mod results;
 mod room;
 mod shared;
+mod spawner;
 mod start;
 
 pub(crate) use self::member::Member;
+#[cfg(feature = "futures")]
+pub use self::spawner::FuturesSpawner;
 pub use self::{
     finish::Finish,
     handle::{ChildEnded, ChildHandle},
@@ -28,6 +32,7 @@ pub use self::{
     results::{Results, ResultsSink},
     room::StartWhenFree,
     shared::WaitIdle,
+    spawner::{BoxTask, SpawnBlocking, SpawnWith, Spawner, spawn_with},
     start::{Start, TaskStatus},
 };
 use self::{
@@ -278,6 +283,131 @@ macro_rules! nursery_methods {
                 let member = self.new_member();
                 let (child, handle) = handle::with_handle(child, &member);
                 self.push_or_panic("spawn", &member, Box::pin(child));
+                handle
+            }
+
+            /// Puts a child on an executor, so that it runs in parallel; returns a handle that waits for
+            /// its value.
+            ///
+            /// It is a child like any other: the nursery waits for it, cancels it, lets its exits run, and
+            /// gets its failure or panic. It starts where it is put, without waiting for the nursery to be
+            /// polled, unless the nursery has a [limit](NurseryOptions::limit). When an
+            /// [exit grace](NurseryOptions::exit_grace) is over, the executor drops it at its next poll,
+            /// and the nursery waits for that.
+            ///
+            /// An executor that drops it unasked, because it shuts down for instance, ends it: the handle
+            /// gives [`ChildEnded::Cancelled`], and the nursery fails with a `Cancelled` for the reason
+            /// [`ExecutorShutDown`](trionics_errgroup::CancelReason::ExecutorShutDown), unless the child
+            /// was being cancelled anyway.
+            ///
+            /// If the nursery's future is dropped from outside, the child is dropped at its next poll, to
+            /// which it is woken; nobody waits for it then.
+            ///
+            /// # Panics
+            ///
+            /// If the nursery has closed.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use tokio::runtime::Handle;
+            /// use trionics_nursery::{Nursery, open_nursery};
+            ///
+            /// # let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+            /// # runtime.block_on(async {
+            /// let sum = open_nursery(async |n: Nursery<'_>| {
+            ///     let runtime = Handle::current();
+            ///     let one = n.spawn_on(&runtime, async { Ok(1) });
+            ///     let two = n.spawn_on(&runtime, async { Ok(2) });
+            ///     Ok(one.await? + two.await?)
+            /// })
+            /// .await;
+            /// assert_eq!(sum.unwrap(), 3);
+            /// # });
+            /// ```
+            #[track_caller]
+            pub fn spawn_on<V, C>(&self, spawner: &impl Spawner, child: C) -> ChildHandle<V>
+            where
+                C: Future<Output = Result<V, Failure<E>>> + Send + 'static,
+                V: Send + 'static,
+                E: Send + 'static,
+            {
+                let member = self.new_member();
+                let (child, handle) = handle::with_handle(child, &member);
+                self.put_on("spawn_on", spawner, &member, child);
+                handle
+            }
+
+            /// Puts a child on an executor and leaves it to the nursery; otherwise as
+            /// [`spawn_on`](Self::spawn_on).
+            ///
+            /// # Panics
+            ///
+            /// If the nursery has closed.
+            #[track_caller]
+            pub fn start_soon_on<C>(&self, spawner: &impl Spawner, child: C)
+            where
+                C: Future<Output = Result<(), Failure<E>>> + Send + 'static,
+                E: Send + 'static,
+            {
+                self.put_on("start_soon_on", spawner, &self.new_member(), child);
+            }
+
+            #[track_caller]
+            fn put_on<C>(&self, called: &str, spawner: &impl Spawner, member: &Arc<Member>, child: C)
+            where
+                C: Future<Output = Result<(), Failure<E>>> + Send + 'static,
+                E: Send + 'static,
+            {
+                let (join, task) = remote::for_executor(child, member, self.shared.limit().is_none());
+                self.push_or_panic(called, member, Box::pin(join));
+                task.spawn_on(spawner);
+            }
+
+            /// Runs a function that blocks on a pool of threads; returns a handle that waits for its
+            /// value.
+            ///
+            /// It is a child of the nursery, which always waits for its end, since a thread cannot be
+            /// stopped: not even an exit grace cuts it short. The function may ask
+            /// [`is_cancel_requested`](crate::is_cancel_requested); futures that it blocks on are shielded.
+            /// Work that has not begun when it is cancelled does not begin. It goes to the pool when the
+            /// nursery takes it in, and as far as its [limit](NurseryOptions::limit) allows.
+            ///
+            /// # Panics
+            ///
+            /// If the nursery has closed.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use tokio::runtime::Handle;
+            /// use trionics_nursery::{Nursery, is_cancel_requested, open_nursery};
+            ///
+            /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            /// # runtime.block_on(async {
+            /// let primes = open_nursery(async |n: Nursery<'_>| {
+            ///     let primes = n.spawn_blocking_on(&Handle::current(), || {
+            ///         let is_prime = |number: &u32| (2..*number).all(|divisor| number % divisor != 0);
+            ///         Ok((2..100).take_while(|_| !is_cancel_requested()).filter(is_prime).count())
+            ///     });
+            ///     Ok(primes.await?)
+            /// })
+            /// .await;
+            /// assert_eq!(primes.unwrap(), 25);
+            /// # });
+            /// ```
+            #[track_caller]
+            pub fn spawn_blocking_on<V, S, W>(&self, pool: &S, work: W) -> ChildHandle<V>
+            where
+                S: SpawnBlocking + Clone $(+ $send)? + 'env,
+                W: FnOnce() -> Result<V, Failure<E>> + Send + 'static,
+                V: Send + 'static,
+                E: Send + 'static,
+            {
+                let member = self.new_member();
+                let (work, handle) = handle::with_handle(async move { work() }, &member);
+                let child = remote::blocking(pool.clone(), work, &member);
+                self.push_or_panic("spawn_blocking_on", &member, Box::pin(child));
                 handle
             }
 

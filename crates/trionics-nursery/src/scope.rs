@@ -21,6 +21,14 @@ use crate::{
     report::FrameKind,
 };
 
+mod listen;
+mod until;
+
+pub use self::{
+    listen::{OnCancel, WaitCancelled},
+    until::RunUntil,
+};
+
 /// What a frame is called.
 pub(crate) type Name = Arc<str>;
 
@@ -206,6 +214,105 @@ impl CancelScope {
         self.node.end_grace();
     }
 
+    /// Runs `future` in the scope, and cancels the scope once `signal` is ready.
+    ///
+    /// The signal can be any future: ctrl-c, a foreign cancellation token, a channel. What it yields is
+    /// dropped; the scope's reason is [`CancelReason::Signal`]. It is polled after `future`, outside the
+    /// scope, until the scope is cancelled for whatever reason.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run). A panic of the signal cancels the scope, lets the exits run, and is then
+    /// resumed here.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run); the signal is dropped with it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_util::sync::CancellationToken;
+    /// use trionics_nursery::{CancelReason, CancelScope};
+    ///
+    /// # futures::executor::block_on(async {
+    /// let token = CancellationToken::new();
+    /// let foreign = token.clone();
+    /// std::thread::spawn(move || foreign.cancel());
+    /// let outcome = CancelScope::new()
+    ///     .run_until(token.cancelled(), std::future::pending::<()>())
+    ///     .await;
+    /// assert_eq!(outcome.unwrap_err().reason(), &CancelReason::Signal);
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn run_until<S: Future, F: Future>(&self, signal: S, future: F) -> RunUntil<S, F> {
+        RunUntil::new(self.clone(), signal, self.run(future), Location::caller())
+    }
+
+    /// Waits until the scope is cancelled, itself or with one around it; for code outside the scope.
+    ///
+    /// The future belongs to no scope and may be sent anywhere. Code *inside* a scope is stopped without
+    /// any of this, or asks [`cancel_requested`](crate::cancel_requested). If the scope ends without
+    /// having been cancelled, it waits for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when it is dropped; a later call sees the same cancellation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_nursery::CancelScope;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let scope = CancelScope::new();
+    /// let watcher = std::thread::spawn({
+    ///     let cancelled = scope.wait_cancelled();
+    ///     || futures::executor::block_on(cancelled).to_string()
+    /// });
+    /// scope.cancel("closing time");
+    /// assert_eq!(watcher.join().unwrap(), "cancelled: closing time");
+    /// # });
+    /// ```
+    pub fn wait_cancelled(&self) -> WaitCancelled {
+        WaitCancelled::new(&self.node)
+    }
+
+    /// Calls `callback` once, when the scope is cancelled, itself or with one around it.
+    ///
+    /// It is called on the thread that cancels, with no lock held, or here if the scope is cancelled
+    /// already. Nothing is called after the scope has ended, or once the returned guard is dropped.
+    ///
+    /// # Panics
+    ///
+    /// A panic of the callback is resumed in the call that cancels, once everything else has been told.
+    ///
+    /// # Examples
+    ///
+    /// Foreign code that takes a token of its own hears of the scope's cancellation:
+    ///
+    /// ```
+    /// use tokio_util::sync::CancellationToken;
+    /// use trionics_nursery::CancelScope;
+    ///
+    /// let scope = CancelScope::new();
+    /// let token = CancellationToken::new();
+    /// let _guard = scope.on_cancel({
+    ///     let token = token.clone();
+    ///     move |_| token.cancel()
+    /// });
+    /// scope.cancel("closing time");
+    /// assert!(token.is_cancelled());
+    /// ```
+    pub fn on_cancel(&self, callback: impl FnOnce(&Cancelled) + Send + 'static) -> OnCancel {
+        OnCancel::new(&self.node, Box::new(callback))
+    }
+
     /// Runs `future` in the scope.
     ///
     /// # Errors
@@ -292,6 +399,13 @@ impl<F: Future> Future for RunScope<F> {
             Ended::Ready(value) => Ok(value),
             Ended::Cancelled(cancelled) => Err(cancelled),
         })
+    }
+}
+
+impl<F> RunScope<F> {
+    /// A cancellation has stopped the future, and the scope has yet to return or be dropped.
+    fn is_stopped(&self) -> bool {
+        self.framed.is_stopped()
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::join;
 use trionics_nursery::{
-    CancelScope, FrameKind, Nursery, Report, anchor, branch, checkpoint, is_cancel_requested,
-    open_nursery, shield, testing::VirtualClock,
+    CancelScope, Failure, FrameKind, Nursery, Report, anchor, branch, cancel_requested, checkpoint,
+    is_cancel_requested, open_nursery, shield, testing::VirtualClock,
 };
 
 mod common;
@@ -568,4 +568,132 @@ fn a_shielded_scope_catches_its_own_cancellation_beside_an_outer_one() {
     assert_eq!(probe.ends().unwrap_err().reason().to_string(), "outer");
     assert_eq!(notes.take(), ["inner"]);
     assert!(inner.is_caught() && outer.is_caught());
+}
+
+/// An anchored future with an exit, polled inside an inner scope: what `visited` runs as its host.
+async fn unwinds(notes: &Notes, gate: &Gate) {
+    shield(async {
+        cancel_requested().await;
+        gate.wait().await;
+        notes.add("exit");
+    })
+    .await;
+    never().await;
+}
+
+/// Rule 3: the inner scope polls the work, so it waits while the work unwinds where it belongs
+#[test]
+fn a_host_that_is_cancelled_with_its_guest_waits_for_the_guests_exits() {
+    let (gate, notes, reports) = (&Gate::new(), &Notes::new(), Reports::new());
+    let (outer, clock) = (CancelScope::new(), VirtualClock::new());
+    let mut probe = Probe::new(
+        reports
+            .settings()
+            .clock(clock.clone())
+            .run(outer.run(async {
+                let mut work = Box::pin(anchor(unwinds(notes, gate)));
+                let inner = CancelScope::new();
+                let _ = inner.run(&mut work).await;
+                notes.add("not reached");
+            })),
+    );
+    probe.waits();
+    outer.cancel("stop");
+    // For as long as the guest is polled, whatever the patience.
+    for _ in 0..5 {
+        probe.waits();
+        clock.advance(Duration::from_secs(1));
+    }
+    gate.open();
+    assert!(probe.ends().is_err());
+    assert_eq!(notes.take(), ["exit"]);
+    assert!(reports.take().is_empty());
+}
+
+/// Rule 10: the host's own cancellation is not the guest's
+#[test]
+fn a_host_that_is_cancelled_alone_leaves_its_guest_to_go_on() {
+    let (gate, notes) = (&Gate::new(), &Notes::new());
+    let outer = CancelScope::new();
+    let mut probe = Probe::new(outer.run(async {
+        let mut work = Box::pin(anchor(unwinds(notes, gate)));
+        let inner = CancelScope::new();
+        futures::join!(inner.run(&mut work), async { inner.cancel("out of time") })
+            .0
+            .unwrap_err();
+        notes.add("inner is over");
+        // In its own place, and then with another host.
+        assert!(common::poll_once(&mut work).await.is_none());
+        let _ = CancelScope::new().run(&mut work).await;
+        notes.add("not reached");
+    }));
+    probe.waits();
+    assert_eq!(notes.take(), ["inner is over"]);
+    outer.cancel("stop");
+    probe.waits();
+    gate.open();
+    assert!(probe.ends().is_err());
+    assert_eq!(notes.take(), ["exit"]);
+}
+
+/// Rule 3 for hosts at several depths, among them a nursery's child that has opened no frame
+#[test]
+fn a_guest_three_frames_deep_is_waited_for_by_all_of_them() {
+    let (gate, notes, reports) = (&Gate::new(), &Notes::new(), Reports::new());
+    let outer = CancelScope::new();
+    let mut probe = Probe::new(reports.settings().run(outer.run(async {
+        let work = Box::pin(anchor(unwinds(notes, gate)));
+        let _: Result<(), Failure<Word>> = open_nursery(async |n: Nursery<'_, Word>| {
+            n.start_soon(async move {
+                let work = work;
+                work.await;
+                Ok(())
+            });
+            Ok(())
+        })
+        .await;
+        notes.add("not reached");
+    })));
+    probe.waits();
+    outer.cancel("stop");
+    probe.waits();
+    gate.open();
+    assert!(probe.ends().is_err());
+    assert_eq!(notes.take(), ["exit"]);
+    assert!(reports.take().is_empty());
+}
+
+/// Rule 9: a guest that its host does not poll any more is given up on, by the host and by its own scope
+#[test]
+fn a_guest_that_its_host_does_not_poll_hangs_nobody() {
+    let (gate, notes, reports) = (&Gate::new(), &Notes::new(), Reports::new());
+    let (outer, clock) = (CancelScope::new(), VirtualClock::new());
+    let mut probe = Probe::new(
+        reports
+            .settings()
+            .clock(clock.clone())
+            .run(outer.run(async {
+                let mut work = Box::pin(anchor(unwinds(notes, gate)));
+                let _ = CancelScope::new()
+                    .run(async {
+                        assert!(common::poll_once(&mut work).await.is_none());
+                        never().await;
+                    })
+                    .await;
+            })),
+    );
+    probe.waits();
+    outer.cancel("stop");
+    let has_ended = (0..5).any(|_| {
+        clock.advance(Duration::from_secs(1));
+        probe.settle().is_ready()
+    });
+    assert!(has_ended);
+    assert!(
+        reports
+            .take()
+            .iter()
+            .any(|report| matches!(report, Report::NotPolled(_)))
+    );
+    assert!(notes.take().is_empty());
 }

@@ -182,6 +182,16 @@ impl Member {
         self.key.store(key, Ordering::Relaxed);
     }
 
+    /// The member runs on an executor, at `node`; before anybody else sees the member.
+    pub(crate) fn put_on_executor(&self, node: Arc<Node>) {
+        let _ = self.node.set(node);
+    }
+
+    /// The member's node, if an executor polls it.
+    pub(crate) fn node_on_executor(&self) -> Option<&Arc<Node>> {
+        self.node.get().filter(|node| node.is_on_executor())
+    }
+
     pub(crate) fn known_node(&self) -> Option<&Arc<Node>> {
         self.node.get()
     }
@@ -223,7 +233,10 @@ impl Member {
     /// The member's future is gone.
     pub(crate) fn end(&self) {
         *lock(&self.over) = true;
-        if let Some(node) = self.node.get() {
+        // A child on an executor keeps its place until the executor has dropped it.
+        if let Some(node) = self.node.get()
+            && !node.is_on_executor()
+        {
             node.retire();
         }
     }

@@ -147,12 +147,17 @@ impl Seat {
         let member = &self.member;
         member.begin_poll(round);
         self.polled = true;
-        let epoch = member.known_node().map_or(0, |node| {
-            if node.is_abandoned() {
-                node.revive();
+        // What the nursery polls of a child on an executor is the wait for its end, which nothing cuts short.
+        let on_executor = member.node_on_executor();
+        let epoch = match member.known_node() {
+            Some(node) if on_executor.is_none() => {
+                if node.is_abandoned() {
+                    node.revive();
+                }
+                begin_poll(node, &self.wait)
             }
-            begin_poll(node, &self.wait)
-        });
+            _ => 0,
+        };
         let mut cx = Context::from_waker(&self.waker);
         let polled = {
             self.current
@@ -161,7 +166,11 @@ impl Seat {
             catch_unwind(AssertUnwindSafe(|| poll(&mut cx)))
         };
         match polled {
+            Ok(Poll::Ready(_)) if on_executor.is_some_and(|node| node.is_stopped()) => {
+                SeatStep::Strike
+            }
             Ok(Poll::Ready(value)) => SeatStep::Ready(value),
+            Ok(Poll::Pending) if on_executor.is_some() => SeatStep::Pending,
             Ok(Poll::Pending) => {
                 let strike = match member.known_node() {
                     None => member.nursery().is_effective(),
@@ -362,6 +371,7 @@ where
         if !finished
             && inner.frame.node().is_effective()
             && inner.grace.is_over(inner.frame.node(), cx)
+            && inner.dismiss_executor_children()
         {
             inner.give_up(this.body);
             finished = inner.is_finished();
@@ -557,6 +567,16 @@ where
 
     fn is_finished(&mut self) -> bool {
         self.is_empty() && self.source.try_close()
+    }
+
+    /// The grace period is over: executors drop the children that they poll. False while one of them runs.
+    fn dismiss_executor_children(&mut self) -> bool {
+        let (dismissed, some_run) = self.frame.node().dismiss_inside();
+        for frame in &dismissed {
+            self.frame.report(&Report::OutOfGrace(frame.clone()));
+        }
+        self.out_of_grace.extend(dismissed);
+        !some_run
     }
 
     /// The grace period is over: what still runs is dropped where it stands, and named.
