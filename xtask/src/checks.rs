@@ -45,10 +45,19 @@ pub(crate) struct Example {
 }
 
 /// All are built in release mode.
-pub(crate) const EXAMPLES: &[Example] = &[Example {
-    name: "feed",
-    package: "trionics",
-    purpose: "a feed server on real sockets, cancelled in full flight",
-    args: "",
-    limit: Duration::from_secs(120),
-}];
+pub(crate) const EXAMPLES: &[Example] = &[
+    Example {
+        name: "supervisor",
+        package: "trionics-nursery",
+        purpose: "a supervisor of real processes, shut down by time and by ctrl-c",
+        args: "",
+        limit: Duration::from_secs(60),
+    },
+    Example {
+        name: "feed",
+        package: "trionics",
+        purpose: "a feed server on real sockets, cancelled in full flight",
+        args: "",
+        limit: Duration::from_secs(120),
+    },
+];

@@ -34,6 +34,7 @@
 //! |---|---|
 //! | a [`CancelScope`] is cancelled | what runs in it unwinds, `run` returns `Err(Cancelled)` |
 //! | a child of a nursery or its body fails or panics | the others unwind, `open_nursery` returns or panics |
+//! | the signal comes that a scope [follows](CancelScope::run_until) | as if the scope had been cancelled |
 //! | an enclosing scope is cancelled | everything inside unwinds and never returns to the code around it |
 //! | a future is dropped by a foreign `select!` or `timeout` | it is gone at once; exits that had not run are [reported](set_report_hook) |
 //!

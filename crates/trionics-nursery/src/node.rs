@@ -152,6 +152,8 @@ struct State {
     environment: Option<Arc<Environment>>,
     /// The environment was set here and not inherited.
     sets_environment: bool,
+    /// The patience that was set here, whatever is inherited.
+    patience: Option<Duration>,
     /// The parent was chosen by the program; whoever polls the frame does not change it.
     anchored: bool,
     /// How long what runs inside may go on once the frame is effectively cancelled.
@@ -208,6 +210,7 @@ impl Node {
                 successor: None,
                 follower: None,
                 sets_environment: false,
+                patience: None,
                 environment: None,
                 anchored: false,
                 grace: None,
@@ -334,6 +337,18 @@ impl Node {
         drop(replaced);
     }
 
+    /// Sets the patience here and for frames that open inside from now on.
+    pub(crate) fn set_patience(&self, patience: Duration) {
+        let replaced = {
+            let mut state = self.lock();
+            state.patience = Some(patience);
+            let inherited = state.environment.take();
+            state.environment = state.with_own_patience(inherited.as_ref());
+            inherited
+        };
+        drop(replaced);
+    }
+
     pub(crate) fn environment(&self) -> Option<Arc<Environment>> {
         self.lock().environment.clone()
     }
@@ -351,6 +366,19 @@ impl Node {
 }
 
 impl State {
+    /// What a frame inherits, with its own patience in place of the inherited one.
+    fn with_own_patience(&self, inherited: Option<&Arc<Environment>>) -> Option<Arc<Environment>> {
+        let Some(patience) = self.patience else {
+            return inherited.cloned();
+        };
+        Some(Arc::new(Environment {
+            patience: Some(patience),
+            ..inherited
+                .map(|inherited| Environment::clone(inherited))
+                .unwrap_or_default()
+        }))
+    }
+
     fn why_cancelled(&self) -> Option<&Cancelled> {
         self.cancelled.as_ref().or(self.cancelled_above.as_ref())
     }
@@ -593,7 +621,8 @@ impl Node {
                 self.parent_address.store(0, Ordering::Relaxed);
                 self.set_live(&mut state, live);
                 if !state.sets_environment {
-                    wakers.drop_later(state.environment.take());
+                    let own = state.with_own_patience(None);
+                    wakers.drop_later(std::mem::replace(&mut state.environment, own));
                 }
                 let (before, after) = self.inherit(&mut state, 0, None);
                 break (before, after, !state.children.is_empty());
@@ -623,7 +652,7 @@ impl Node {
             self.set_live(&mut state, live);
             parent_state.live += usize::from(live);
             if !state.sets_environment {
-                let inherited = parent_state.environment.clone();
+                let inherited = state.with_own_patience(parent_state.environment.as_ref());
                 wakers.drop_later(std::mem::replace(&mut state.environment, inherited));
             }
             // The reason is that of the new place.

@@ -178,6 +178,35 @@ impl CancelScope {
         self.node.is_shielded()
     }
 
+    /// Sets how long this scope, and frames opened inside from now on, wait once cancelled for frames
+    /// that nobody polls; 100 ms unless [set](crate::Settings::patience) further out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures::FutureExt as _;
+    /// use trionics_nursery::{CancelScope, Settings, shield, testing};
+    ///
+    /// testing::run(Settings::new().on_report(|report| println!("{report}")).run(async {
+    ///     let scope = CancelScope::new();
+    ///     scope.set_patience(Duration::from_secs(5));
+    ///     let outcome = scope
+    ///         .run(async {
+    ///             let mut stalled = Box::pin(shield(std::future::pending::<()>()));
+    ///             assert!((&mut stalled).now_or_never().is_none());
+    ///             scope.cancel("stop");
+    ///             std::future::pending::<()>().await // `stalled` is alive, and polled no more
+    ///         })
+    ///         .await;
+    ///     assert!(outcome.is_err());
+    ///     assert_eq!(testing::elapsed(), Duration::from_secs(5));
+    /// }));
+    /// ```
+    pub fn set_patience(&self, patience: Duration) {
+        self.node.set_patience(patience);
+    }
+
     /// Limits how long exits and shields inside may go on once the scope is effectively cancelled.
     ///
     /// What still runs when the period is over is dropped where it stands, and reported to the hook;

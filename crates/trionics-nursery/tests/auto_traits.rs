@@ -3,9 +3,10 @@
 use std::{marker::PhantomPinned, panic::UnwindSafe, pin::Pin, rc::Rc};
 
 use trionics_nursery::{
-    BoxSleep, CancelRequested, CancelScope, Checkpoint, ChildEnded, ChildHandle, Clock, FrameInfo,
-    FrameKind, InCurrentScope, Nursery, NurseryClosed, OpenNursery, Report, RunScope, Settings,
-    Shield, Sleep, TokioClock, WithSettings,
+    BoxSleep, BoxTask, CancelRequested, CancelScope, Checkpoint, ChildEnded, ChildHandle, Clock,
+    FrameInfo, FrameKind, InCurrentScope, Nursery, NurseryClosed, OnCancel, OpenNursery, Report,
+    RunScope, RunUntil, Settings, Shield, Sleep, SpawnWith, TokioClock, WaitCancelled,
+    WithSettings,
     testing::{Task, VirtualClock},
 };
 
@@ -63,6 +64,13 @@ assert_impl!(dyn Clock: Send + Sync);
 assert_impl!(RunScope<Sendable>: Future + Send + Unpin);
 assert_not_impl!(RunScope<Local>: Send);
 assert_not_impl!(RunScope<NotUnpin>: Unpin);
+assert_impl!(RunUntil<Sendable, Sendable>: Future + Send + Unpin);
+assert_not_impl!(RunUntil<Local, Sendable>: Send);
+assert_not_impl!(RunUntil<Sendable, Local>: Send);
+assert_impl!(WaitCancelled: Future + Send + Sync + Unpin);
+assert_impl!(OnCancel: Send + Sync + Unpin);
+assert_impl!(BoxTask: Future + Send + Unpin);
+assert_impl!(SpawnWith<fn(BoxTask)>: Send + Sync + Unpin + Copy);
 assert_impl!(Shield<Sendable>: Future + Send + Unpin);
 assert_not_impl!(Shield<Local>: Send);
 assert_not_impl!(Shield<NotUnpin>: Unpin);
