@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     current::{self, Current},
+    deadline::notice_due,
     node::Node,
     report::FrameKind,
 };
@@ -18,7 +19,8 @@ use crate::{
 /// Whether any scope from here up to the root has been cancelled, shields or not.
 ///
 /// For computing loops, which have no await to be stopped at, and for shielded code that wants to
-/// finish early. Outside any scope it is false. Takes constant time.
+/// finish early. A deadline that has passed counts. Outside any scope it is false. Takes constant time, and
+/// a look at the clock for each deadline around.
 ///
 /// # Examples
 ///
@@ -45,6 +47,7 @@ use crate::{
 /// ```
 #[must_use]
 pub fn is_cancel_requested() -> bool {
+    notice_due();
     current::with(|current| current.is_some_and(Current::is_requested))
 }
 

@@ -6,6 +6,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use crate::deadline::notice_due;
+
 /// Lets others run once, and lets a cancellation stop the code here.
 ///
 /// A loop without a pending await cannot be stopped; with a checkpoint in it, it can.
@@ -51,6 +53,7 @@ impl Future for Checkpoint {
             return Poll::Ready(());
         }
         self.passed = true;
+        notice_due();
         cx.waker().wake_by_ref();
         Poll::Pending
     }

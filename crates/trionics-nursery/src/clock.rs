@@ -60,7 +60,7 @@ pub(crate) fn saturating_add(start: Instant, duration: Duration) -> Instant {
         .unwrap_or(start)
 }
 
-fn current_clock() -> Option<Arc<dyn Clock>> {
+pub(crate) fn current_clock() -> Option<Arc<dyn Clock>> {
     current::node()?.environment()?.clock.clone()
 }
 

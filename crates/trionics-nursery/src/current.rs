@@ -28,6 +28,16 @@ impl Current {
         }
     }
 
+    /// The frame's node if it has one, else its nursery's.
+    pub(crate) fn nearest_node(&self) -> Arc<Node> {
+        match self {
+            Self::Node(node) => Arc::clone(node),
+            Self::Member(member) => {
+                Arc::clone(member.known_node().unwrap_or_else(|| member.nursery()))
+            }
+        }
+    }
+
     /// The frame's node if it has one.
     pub(crate) fn known_node(&self) -> Option<&Arc<Node>> {
         match self {

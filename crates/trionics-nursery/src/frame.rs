@@ -16,8 +16,9 @@ use trionics_errgroup::Cancelled;
 use crate::{
     clock::{BoxSleep, Clock},
     current::{self, Current, Entered},
+    deadline::{self, DeadlineTimer},
     node::{Inside, Node, next_epoch},
-    report::{FrameKind, Report, panic_message, report},
+    report::{Report, panic_message, report},
     settings::DEFAULT_PATIENCE,
 };
 
@@ -120,6 +121,8 @@ pub(crate) struct Frame {
     phase: Phase,
     wait: Option<Box<Wait>>,
     grace: Grace,
+    /// Ends at the scope's deadline, if it has one.
+    deadline: Option<Box<DeadlineTimer>>,
     stopped_by: Option<Cancelled>,
     place: Place,
     /// Dropping the frame before its end is reported.
@@ -203,6 +206,7 @@ impl Frame {
             phase: Phase::Fresh,
             wait: None,
             grace: Grace::default(),
+            deadline: None,
             stopped_by: None,
             place: Place::Ambient,
             reports_drop: false,
@@ -255,7 +259,7 @@ impl Frame {
                 Place::Anchored(anchor) => anchor.parent.take(),
                 Place::Ambient | Place::Fixed => current::node(),
             };
-            let refused = !self.node.is_kind(FrameKind::Shield)
+            let refused = !self.node.is_shielded()
                 && parent
                     .as_ref()
                     .is_some_and(|parent| parent.refuses_frames());
@@ -305,6 +309,7 @@ impl Frame {
         }
         let epoch = self.begin_poll();
         let polled = {
+            let _in_force = deadline::begin_poll(&self.node);
             let _entered = self.enter();
             let body = body
                 .as_mut()
@@ -326,6 +331,7 @@ impl Frame {
                 if let Place::Anchored(anchor) = &mut self.place {
                     anchor.visit(&self.node, cx);
                 }
+                self.watch_deadline(cx);
                 if decide(&self.node, &mut self.wait, epoch, cx) || self.gives_up(cx) {
                     self.stop(body);
                     Step::Stopped
@@ -343,6 +349,11 @@ impl Frame {
     /// Notes the poll; returns the epoch in which it takes place.
     pub(crate) fn begin_poll(&mut self) -> u64 {
         begin_poll(&self.node, &self.wait)
+    }
+
+    /// After a pending poll: cancels the scope if its deadline has passed, else arms the timer.
+    pub(crate) fn watch_deadline(&mut self, cx: &mut Context<'_>) {
+        deadline::end_poll(&self.node, &mut self.deadline, cx);
     }
 
     /// Whether the grace period of a cancelled frame is over; tells what is given up.
@@ -368,6 +379,7 @@ impl Frame {
         self.stopped_by = Some(self.node.cancelled_or_closed());
         self.phase = Phase::Stopped;
         self.wait = None;
+        self.drop_deadline();
         if let Err(payload) = drop_body(body) {
             self.finish();
             resume_unwind(payload);
@@ -422,6 +434,7 @@ impl Frame {
     pub(crate) fn mark_stopped(&mut self, cancelled: Cancelled) {
         self.stopped_by = Some(cancelled);
         self.phase = Phase::Stopped;
+        self.drop_deadline();
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -444,12 +457,20 @@ impl Frame {
         if self.phase != Phase::Done {
             self.phase = Phase::Done;
             self.wait = None;
+            self.drop_deadline();
             self.leave_host();
             if self.node.is_on_executor() {
                 self.node.retire_from_executor();
             } else {
                 self.node.retire();
             }
+        }
+    }
+
+    fn drop_deadline(&mut self) {
+        if self.deadline.is_some() {
+            let _outside = current::clear();
+            self.deadline = None;
         }
     }
 

@@ -63,6 +63,7 @@ mod carried;
 mod checkpoint;
 mod clock;
 mod current;
+mod deadline;
 mod frame;
 mod node;
 mod nursery;
@@ -89,6 +90,10 @@ pub use crate::{
     checkpoint::{Checkpoint, checkpoint},
     clock::{BoxSleep, Clock, Sleep, now, sleep, sleep_until},
     current::outside,
+    deadline::{
+        EffectiveDeadline, FailAfter, MoveOn, TooSlow, current_effective_deadline, fail_after,
+        fail_at, move_on_after, move_on_at,
+    },
     node::live_frames,
     nursery::{
         BoxTask, ChildEnded, ChildHandle, Finish, LocalNursery, MaybeOpenNursery, Nursery,

@@ -16,7 +16,7 @@
 
 use std::{
     panic::Location,
-    sync::{Arc, PoisonError},
+    sync::{Arc, OnceLock, PoisonError},
     task::Waker,
     time::Duration,
 };
@@ -25,6 +25,7 @@ use slab::Slab;
 use trionics_errgroup::{CancelReason, Cancelled};
 
 use crate::{
+    deadline::Deadline,
     report::{FrameInfo, FrameKind},
     settings::Environment,
     sync::{
@@ -128,6 +129,8 @@ pub(crate) struct Node {
     parent_address: AtomicUsize,
     /// The epoch of the frame's last poll.
     polled: AtomicU64,
+    /// When the scope cancels itself; made when it first gets a deadline.
+    deadline: OnceLock<Box<Deadline>>,
     state: Mutex<State>,
 }
 
@@ -200,6 +203,7 @@ impl Node {
             flags: AtomicU32::new(flags),
             parent_address: AtomicUsize::new(0),
             polled: AtomicU64::new(0),
+            deadline: OnceLock::new(),
             state: Mutex::new(State {
                 link: None,
                 children: Slab::new(),
@@ -260,10 +264,6 @@ impl Node {
         std::ptr::from_ref(self).addr()
     }
 
-    pub(crate) fn is_kind(&self, kind: FrameKind) -> bool {
-        self.kind == kind
-    }
-
     pub(crate) fn parent_address(&self) -> usize {
         self.parent_address.load(Ordering::Relaxed)
     }
@@ -303,6 +303,23 @@ impl Node {
 
     pub(crate) fn is_abandoned(&self) -> bool {
         self.flags() & ABANDONED != 0
+    }
+
+    pub(crate) fn is_exiting(&self) -> bool {
+        self.flags() & EXITING != 0
+    }
+
+    pub(crate) fn is_entered(&self) -> bool {
+        self.flags() & ENTERED != 0
+    }
+
+    pub(crate) fn deadline(&self) -> Option<&Deadline> {
+        self.deadline.get().map(|deadline| &**deadline)
+    }
+
+    pub(crate) fn deadline_or_new(&self, location: &'static Location<'static>) -> &Deadline {
+        self.deadline
+            .get_or_init(|| Box::new(Deadline::new(location)))
     }
 
     /// Marks a scope as entered; false if it had been entered before.
@@ -719,7 +736,7 @@ impl Node {
         }
     }
 
-    fn parent(&self) -> Option<Arc<Node>> {
+    pub(crate) fn parent(&self) -> Option<Arc<Node>> {
         let state = self.lock();
         state.link.as_ref().map(|link| Arc::clone(&link.parent))
     }

@@ -94,6 +94,10 @@ impl CancelScope {
         self.node.move_under(Some(Arc::clone(parent)), true);
     }
 
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
     pub(crate) fn of(node: Arc<Node>) -> Self {
         Self { node }
     }
@@ -116,12 +120,16 @@ impl CancelScope {
         reason: CancelReason,
         location: &'static Location<'static>,
     ) -> bool {
+        // A deadline that has passed came first.
+        self.node.notice_if_due();
         self.node.request(Cancelled::__new(reason, location))
     }
 
-    /// Whether [`cancel`](Self::cancel) was called on this scope.
+    /// Whether [`cancel`](Self::cancel) was called on this scope, or its
+    /// [deadline](Self::set_deadline) has passed before it was left.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
+        self.node.notice_if_due();
         self.node.is_own_cancelled()
     }
 

@@ -1,6 +1,11 @@
 //! How a nursery is to behave.
 
-use std::{future::Future, panic::Location, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    panic::Location,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use trionics_errgroup::Failure;
 
@@ -10,6 +15,7 @@ use super::{
     open::{Open, OpenLocalNursery, OpenNursery},
     raw::RawOptions,
 };
+use crate::deadline::Limit;
 
 /// Options for a new nursery.
 ///
@@ -97,6 +103,51 @@ impl NurseryOptions {
     /// The nursery's future panics when the period is to begin and no clock is set.
     pub fn exit_grace(mut self, period: Duration) -> Self {
         self.raw.grace = Some(period);
+        self
+    }
+
+    /// Lets the nursery cancel itself at `deadline`.
+    ///
+    /// It can be moved while the nursery runs: [`CancelScope::set_deadline`](crate::CancelScope::set_deadline)
+    /// of its [scope](Nursery::cancel_scope).
+    ///
+    /// # Panics
+    ///
+    /// The nursery's future panics if no clock is set.
+    #[track_caller]
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.raw.limit_in_time = Some((Limit::At(deadline), Location::caller()));
+        self
+    }
+
+    /// Lets the nursery cancel itself when it has run for `timeout`, counted from its first poll.
+    ///
+    /// # Panics
+    ///
+    /// The nursery's future panics if no clock is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use trionics_nursery::{CancelReason, Nursery, NurseryOptions, sleep, testing};
+    ///
+    /// testing::run(async {
+    ///     let outcome = NurseryOptions::new()
+    ///         .timeout(Duration::from_secs(5))
+    ///         .open(async |n: Nursery<'_>| {
+    ///             n.start_soon(async { Ok(sleep(Duration::from_secs(60)).await) });
+    ///             Ok(n.wait_idle().await)
+    ///         })
+    ///         .await;
+    ///     let failure = outcome.unwrap_err();
+    ///     let cancelled = failure.leaves().next().unwrap().as_cancelled().unwrap();
+    ///     assert_eq!(*cancelled.reason(), CancelReason::Deadline);
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.raw.limit_in_time = Some((Limit::After(timeout), Location::caller()));
         self
     }
 

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     current::{self, Current},
+    deadline::{self, Limit},
     frame::{Frame, Grace, Wait, begin_poll, decide, drop_body},
     node::Node,
     report::{FrameInfo, FrameKind, Report, panic_message},
@@ -44,6 +45,8 @@ pub(crate) struct RawOptions {
     pub(crate) supervises: bool,
     /// How long what still runs may take, from the moment the nursery is effectively cancelled.
     pub(crate) grace: Option<Duration>,
+    /// When the nursery cancels itself, and where that was asked for.
+    pub(crate) limit_in_time: Option<(Limit, &'static Location<'static>)>,
 }
 
 /// A child that has yet to be polled.
@@ -268,6 +271,10 @@ impl<C, S: Source<C>, B, T, E> RawNursery<C, S, B, T, E> {
         make: impl FnOnce(&Arc<Queue>) -> (B, S),
     ) -> Self {
         let node = Node::named(FrameKind::Nursery, location, options.name.clone());
+        // Before it counts as entered: a timeout begins with the first poll.
+        if let Some((limit, location)) = options.limit_in_time {
+            node.set_limit(limit, location);
+        }
         // Its scope is the nursery's: nothing else runs in it.
         node.try_enter();
         if options.shielded {
@@ -356,6 +363,7 @@ where
         }
         inner.frame.begin_poll();
         inner.frame.node().register(cx.waker());
+        let in_force = deadline::begin_poll(inner.frame.node());
         inner.queue.begin_poll();
         inner.round += 1;
         let mut budget = POLLS_AT_ONCE;
@@ -367,7 +375,11 @@ where
                 break;
             }
         }
+        drop(in_force);
         let mut finished = inner.is_finished();
+        if !finished {
+            inner.frame.watch_deadline(cx);
+        }
         if !finished
             && inner.frame.node().is_effective()
             && inner.grace.is_over(inner.frame.node(), cx)
