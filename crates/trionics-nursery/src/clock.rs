@@ -11,9 +11,13 @@ use std::{
 
 use crate::current;
 
+#[cfg(feature = "async-io")]
+mod async_io;
 #[cfg(feature = "tokio")]
 mod tokio;
 
+#[cfg(feature = "async-io")]
+pub use self::async_io::AsyncIoClock;
 #[cfg(feature = "tokio")]
 pub use self::tokio::TokioClock;
 
@@ -168,7 +172,7 @@ pub(crate) fn no_clock(location: &'static Location<'static>) -> ! {
     panic!(
         "no clock is set for the code at {location}: run the program inside \
          `trionics_nursery::with_clock(clock, future)`, for instance with the `TokioClock` of the \
-         feature `tokio`, or a test inside `trionics_nursery::testing::run`"
+         feature `tokio` or the `AsyncIoClock` of the feature `async-io`, or a test inside `trionics_nursery::testing::run`"
     )
 }
 

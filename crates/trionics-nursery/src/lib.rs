@@ -51,6 +51,7 @@
 //! * `tokio`: [`TokioClock`], the clock of a tokio runtime; its handles as [`Spawner`]s.
 //! * `async-executor`: the executors that smol is built on as [`Spawner`]s.
 //! * `futures`: what implements `futures::task::Spawn` as a [`Spawner`].
+//! * `async-io`: [`AsyncIoClock`], the clock of async-io's reactor (smol, async-std).
 //! * `testing`: [`testing`], a deterministic executor with a virtual clock.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -65,6 +66,7 @@ mod clock;
 mod current;
 mod deadline;
 mod frame;
+mod interval;
 mod node;
 mod nursery;
 mod report;
@@ -79,6 +81,8 @@ mod wake;
 #[doc(no_inline)]
 pub use trionics_errgroup::{AnyError, CancelReason, Cancelled, Failure};
 
+#[cfg(feature = "async-io")]
+pub use crate::clock::AsyncIoClock;
 #[cfg(feature = "tokio")]
 pub use crate::clock::TokioClock;
 #[cfg(feature = "futures")]
@@ -94,6 +98,7 @@ pub use crate::{
         EffectiveDeadline, FailAfter, MoveOn, TooSlow, current_effective_deadline, fail_after,
         fail_at, move_on_after, move_on_at,
     },
+    interval::{Interval, MissedTickBehavior, interval, interval_at},
     node::live_frames,
     nursery::{
         BoxTask, ChildEnded, ChildHandle, Finish, LocalNursery, MaybeOpenNursery, Nursery,

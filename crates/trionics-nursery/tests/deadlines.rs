@@ -509,10 +509,12 @@ fn a_deadline_fires_in_a_shield_and_in_a_shielded_scope() {
             assert!(moved_on.is_none() && failed.is_err());
             let stopped = shielded.run(never()).await;
             assert!(stopped.is_err());
-            let nursery = NurseryOptions::new()
-                .shield()
-                .timeout(SECOND)
-                .open(async |_: Nursery<'_, Word>| Ok(never().await));
+            let nursery = NurseryOptions::new().shield().timeout(SECOND).open(
+                async |_: Nursery<'_, Word>| {
+                    never().await;
+                    Ok(())
+                },
+            );
             lone_cancelled(&nursery.await.unwrap_err());
             checkpoint().await;
             unreachable!("the code after the shields is not shielded");
@@ -676,11 +678,17 @@ fn a_nurserys_deadline_cancels_body_and_children_and_can_be_moved() {
                 n.start_soon(async {
                     shield(sleep(6 * SECOND)).await;
                     notes.add("the child's exit has run");
-                    Ok(never().await)
+                    {
+                        never().await;
+                        Ok(())
+                    }
                 });
                 sleep(4 * SECOND).await;
                 notes.add("the body");
-                Ok(never().await)
+                {
+                    never().await;
+                    Ok(())
+                }
             })
             .await;
         let failure = outcome.unwrap_err();
