@@ -533,7 +533,7 @@ impl Node {
         }
     }
 
-    fn clock(&self) -> Option<Arc<dyn Clock>> {
+    pub(crate) fn clock(&self) -> Option<Arc<dyn Clock>> {
         self.environment()?.clock.clone()
     }
 

@@ -52,6 +52,7 @@
 //! * `async-executor`: the executors that smol is built on as [`Spawner`]s.
 //! * `futures`: what implements `futures::task::Spawn` as a [`Spawner`].
 //! * `async-io`: [`AsyncIoClock`], the clock of async-io's reactor (smol, async-std).
+//! * `task-tree`: [`task_tree`], a snapshot of what runs, and [`PrintTree`].
 //! * `testing`: [`testing`], a deterministic executor with a virtual clock.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -76,6 +77,8 @@ mod shield;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "task-tree")]
+mod tree;
 mod wake;
 
 #[doc(no_inline)]
@@ -87,6 +90,10 @@ pub use crate::clock::AsyncIoClock;
 pub use crate::clock::TokioClock;
 #[cfg(feature = "futures")]
 pub use crate::nursery::FuturesSpawner;
+#[cfg(feature = "task-tree")]
+pub use crate::tree::{
+    PrintTree, PrintingTree, TaskInfo, TaskState, TaskTree, Tasks, task_tree, track_all_tasks,
+};
 pub use crate::{
     anchor::{Anchored, Branch, anchor, branch},
     cancel_requested::{CancelRequested, cancel_requested, is_cancel_requested},

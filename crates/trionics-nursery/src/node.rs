@@ -75,6 +75,16 @@ const ON_THREAD: u32 = 1 << 18;
 /// Stands, in the frame that polls an anchored frame, for that frame.
 const VISIT: u32 = 1 << 17;
 
+/// The task tree shows this frame and those inside.
+#[cfg(feature = "task-tree")]
+const TRACKED: u32 = 1 << 19;
+/// The frame does not inherit `TRACKED`.
+#[cfg(feature = "task-tree")]
+const UNTRACKED: u32 = 1 << 20;
+/// The frame is known to the task tree as a root.
+#[cfg(feature = "task-tree")]
+const ROOT: u32 = 1 << 21;
+
 /// Counts the patience periods of all waiting frames, so that "polled since then" is one comparison.
 static EPOCH: ProcessU64 = ProcessU64::new(1);
 /// How many frames are live in this process.
@@ -114,6 +124,21 @@ fn effective(flags: u32) -> bool {
     flags & EXITING == 0 && flags & (OWN | OUTER | LATCHED) != 0
 }
 
+/// What a frame inherits of its parent's being tracked.
+#[cfg(feature = "task-tree")]
+fn tracked(flags: u32, parent_flags: u32) -> u32 {
+    if flags & UNTRACKED == 0 {
+        parent_flags & TRACKED
+    } else {
+        0
+    }
+}
+
+#[cfg(not(feature = "task-tree"))]
+fn tracked(_flags: u32, _parent_flags: u32) -> u32 {
+    0
+}
+
 fn requested(flags: u32) -> bool {
     flags & (OWN | REQUESTED_AROUND) != 0
 }
@@ -131,6 +156,8 @@ pub(crate) struct Node {
     polled: AtomicU64,
     /// When the scope cancels itself; made when it first gets a deadline.
     deadline: OnceLock<Box<Deadline>>,
+    #[cfg(feature = "task-tree")]
+    times: crate::tree::Times,
     state: Mutex<State>,
 }
 
@@ -204,6 +231,8 @@ impl Node {
             parent_address: AtomicUsize::new(0),
             polled: AtomicU64::new(0),
             deadline: OnceLock::new(),
+            #[cfg(feature = "task-tree")]
+            times: crate::tree::Times::default(),
             state: Mutex::new(State {
                 link: None,
                 children: Slab::new(),
@@ -405,6 +434,10 @@ impl State {
 impl Node {
     /// Cancels the node's own scope. The first reason stays; false if there was one.
     pub(crate) fn request(self: &Arc<Self>, cancelled: Cancelled) -> bool {
+        #[cfg(feature = "task-tree")]
+        if self.is_tracked() {
+            self.times.note_cancelled(self);
+        }
         let mut wakers = WakeList::new();
         let first = self.request_quietly(cancelled, &mut wakers);
         wakers.wake_all();
@@ -471,9 +504,9 @@ impl Node {
 
     /// Takes over the flags that come from the parent; the caller holds both locks.
     fn inherit(&self, state: &mut State, parent_flags: u32, parent: Option<&State>) -> (u32, u32) {
-        let mut set = 0;
-        let shielded = self.flags.load(Ordering::Relaxed) & SHIELDED != 0;
-        if effective(parent_flags) && !shielded {
+        let flags = self.flags.load(Ordering::Relaxed);
+        let mut set = tracked(flags, parent_flags);
+        if effective(parent_flags) && flags & SHIELDED == 0 {
             set |= OUTER;
             if state.cancelled_above.is_none() {
                 state.cancelled_above = parent.and_then(State::why_cancelled).cloned();
@@ -614,7 +647,15 @@ impl Node {
     pub(crate) fn attach(self: &Arc<Self>, parent: Option<Arc<Node>>, live: bool) -> bool {
         let mut wakers = WakeList::new();
         let mut requests = Vec::new();
+        #[cfg(feature = "task-tree")]
+        if parent.is_none() && crate::tree::tracks_all() {
+            self.set_tracked(true);
+        }
         let attached = self.attach_quietly(parent, live, &mut wakers, &mut requests);
+        #[cfg(feature = "task-tree")]
+        if self.is_tracked() {
+            self.times.note_opened(self);
+        }
         for (node, cancelled) in requests {
             node.request_quietly(cancelled, &mut wakers);
         }
@@ -692,6 +733,8 @@ impl Node {
             }
             break (before, after, !state.children.is_empty());
         };
+        #[cfg(feature = "task-tree")]
+        self.note_root();
         if before != after && has_children {
             self.propagate(wakers, requests);
         }
@@ -844,6 +887,10 @@ impl Node {
             }
             state.waker.take()
         };
+        #[cfg(feature = "task-tree")]
+        if self.flags() & ROOT != 0 {
+            crate::tree::roots::remove(self.address());
+        }
         self.hand_over(&mut wakers);
         self.unlink(&mut wakers);
         let mut state = self.lock();
@@ -1215,6 +1262,82 @@ impl Node {
             node.propagate(&mut wakers, &mut requests);
         }
         wakers.wake_all();
+    }
+}
+
+// What the task tree asks.
+#[cfg(feature = "task-tree")]
+impl Node {
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.flags() & TRACKED != 0
+    }
+
+    /// Begins a part of the tree that is tracked, or is not; before the node is linked.
+    pub(crate) fn set_tracked(&self, tracked: bool) {
+        let (set, clear) = if tracked {
+            (TRACKED, UNTRACKED)
+        } else {
+            (UNTRACKED, TRACKED)
+        };
+        self.change_flags(&mut self.lock(), set, clear);
+    }
+
+    /// A tracked node whose parent is not has been linked.
+    fn note_root(self: &Arc<Self>) {
+        if self.flags() & (TRACKED | ROOT) == TRACKED
+            && self.parent().is_none_or(|parent| !parent.is_tracked())
+        {
+            self.change_flags(&mut self.lock(), ROOT, 0);
+            crate::tree::roots::add(self);
+        }
+    }
+
+    pub(crate) fn times(&self) -> &crate::tree::Times {
+        &self.times
+    }
+
+    pub(crate) fn look(&self) -> crate::tree::Look {
+        let state = self.lock();
+        let flags = self.flags.load(Ordering::Relaxed);
+        crate::tree::Look {
+            state: self.task_state(flags, state.link.is_some()),
+            is_cancelled_itself: flags & OWN != 0,
+            waits_inside: flags & WAITING != 0,
+            cancelled: state.why_cancelled().filter(|_| effective(flags)).cloned(),
+            clock: state
+                .environment
+                .as_ref()
+                .and_then(|environment| environment.clock.clone()),
+            children: state
+                .children
+                .iter()
+                .map(|(_, child)| Arc::clone(child))
+                // No frame, but somebody who listens.
+                .filter(|child| child.kind != FrameKind::CancelRequested)
+                .collect(),
+        }
+    }
+
+    fn task_state(&self, flags: u32, is_linked: bool) -> crate::tree::TaskState {
+        use crate::tree::TaskState;
+        let is_live = flags & LIVE != 0;
+        if flags & RETIRED != 0 {
+            TaskState::Ended
+        } else if flags & ABANDONED != 0 {
+            TaskState::Abandoned
+        } else if !is_live && self.polled.load(Ordering::Relaxed) == 0 && !is_linked {
+            TaskState::NotStarted
+        } else if !is_live {
+            TaskState::Parked
+        } else if flags & EXITING != 0 {
+            TaskState::Exiting
+        } else if effective(flags) {
+            TaskState::Cancelling
+        } else if requested(flags) {
+            TaskState::Shielded
+        } else {
+            TaskState::Running
+        }
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct Environment {
 #[must_use = "settings do nothing until a future is run with them"]
 pub struct Settings {
     chosen: Environment,
+    #[cfg(feature = "task-tree")]
+    track: Option<bool>,
 }
 
 impl Settings {
@@ -87,6 +89,17 @@ impl Settings {
         self
     }
 
+    /// Shows what runs inside in the [`task_tree`](crate::task_tree), or does not; inherited, and off unless
+    /// set.
+    ///
+    /// Each child of a tracked nursery has a place in the scope tree from its first poll, and each frame
+    /// remembers when it was opened: a tracked frame takes a few hundred nanoseconds more.
+    #[cfg(feature = "task-tree")]
+    pub fn track_tasks(mut self, track: bool) -> Self {
+        self.track = Some(track);
+        self
+    }
+
     /// Runs `future` with these settings.
     ///
     /// # Cancel safety
@@ -101,6 +114,10 @@ impl Settings {
     #[track_caller]
     pub fn run<F: Future>(self, future: F) -> WithSettings<F> {
         let node = Node::new(FrameKind::Settings, Location::caller());
+        #[cfg(feature = "task-tree")]
+        if let Some(track) = self.track {
+            node.set_tracked(track);
+        }
         WithSettings {
             framed: Framed::new(future, Frame::new(node)),
             chosen: Some(self.chosen),
@@ -136,6 +153,13 @@ pin_project! {
         framed: Framed<F>,
         // Until the first poll, which finds what is inherited.
         chosen: Option<Environment>,
+    }
+}
+
+impl<F> WithSettings<F> {
+    #[cfg(feature = "task-tree")]
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        self.framed.node()
     }
 }
 

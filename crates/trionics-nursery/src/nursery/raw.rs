@@ -148,6 +148,11 @@ impl Seat {
         poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> SeatStep<T> {
         let member = &self.member;
+        // Elsewhere a member has a node only if a frame opens inside it.
+        #[cfg(feature = "task-tree")]
+        if !self.polled && member.nursery().is_tracked() {
+            member.node();
+        }
         member.begin_poll(round);
         self.polled = true;
         // What the nursery polls of a child on an executor is the wait for its end, which nothing cuts short.
@@ -411,6 +416,8 @@ where
         budget: &mut usize,
     ) -> bool {
         self.queue.take_ready(&mut self.batch);
+        #[cfg(feature = "testing")]
+        crate::testing::shuffle(self.batch.make_contiguous());
         let mut progress = false;
         while *budget > 0 {
             let Some(member) = self.batch.pop_front() else {
@@ -438,6 +445,8 @@ where
             self.limit.saturating_sub(self.children.len()),
             &mut new_children,
         );
+        #[cfg(feature = "testing")]
+        crate::testing::shuffle(&mut new_children);
         let some = !new_children.is_empty();
         for child in new_children {
             let member = self.seat(child);

@@ -1,4 +1,4 @@
-//! The executor: one thread, first woken first polled, time moves when nothing else can.
+//! The executor: one thread, first woken first polled unless shuffled, time moves when nothing else can.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,15 +8,15 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
-use super::VirtualClock;
-use crate::{Settings, current};
+use super::{VirtualClock, blocked::Waiting, random::Random};
+use crate::{Settings, current, node::Node, settings::WithSettings, tree::TaskTree};
 
 thread_local! {
     static EXECUTOR: RefCell<Option<Rc<Executor>>> = const { RefCell::new(None) };
@@ -24,12 +24,15 @@ thread_local! {
 
 /// Runs `future`, and whatever it spawns, to the end of `future`, on a virtual clock.
 ///
-/// Tasks that were [`spawn`]ed and have not ended by then are dropped.
+/// What was woken first is polled first, each time the same. [`for_each_seed`](super::for_each_seed) tries
+/// other orders. Tasks that were [`spawn`]ed and have not ended by then are dropped.
 ///
 /// # Panics
 ///
-/// If `future` waits, every task waits, and no timer is left: a deadlock. Also if called inside itself.
-/// A panic of a task is resumed here.
+/// If `future` waits, every task waits, and no timer is left: a deadlock. The message shows the
+/// [task tree](crate::TaskTree). Also if called inside itself. A panic of a task is resumed here.
+///
+/// Threads of other executors are not waited for: what only they can wake counts as blocked.
 ///
 /// # Examples
 ///
@@ -48,8 +51,15 @@ thread_local! {
 /// ```should_panic
 /// trionics_nursery::testing::run(std::future::pending::<()>());
 /// ```
+#[track_caller]
 pub fn run<F: Future>(future: F) -> F::Output {
-    let executor = Rc::new(Executor::new());
+    run_in_order(None, future)
+}
+
+/// Runs as [`run`] does, in the order that is drawn with `seed`, or first woken first polled.
+#[track_caller]
+pub(super) fn run_in_order<F: Future>(seed: Option<u64>, future: F) -> F::Output {
+    let executor = Rc::new(Executor::new(seed));
     let _installed = Installed::new(&executor);
     let root = Arc::new(TaskWaker {
         queue: Arc::clone(&executor.queue),
@@ -58,10 +68,10 @@ pub fn run<F: Future>(future: F) -> F::Output {
     });
     let waker = Waker::from(Arc::clone(&root));
     waker.wake_by_ref();
-    let clock = executor.clock.clone();
-    let mut future = std::pin::pin!(Settings::new().clock(clock).run(future));
+    let mut future = std::pin::pin!(executor.on_clock(future));
+    let node = Arc::clone(future.node());
     loop {
-        while let Some(woken) = executor.queue.pop() {
+        while let Some(woken) = executor.next() {
             woken.queued.store(false, Ordering::Release);
             if woken.id == ROOT {
                 if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
@@ -72,12 +82,8 @@ pub fn run<F: Future>(future: F) -> F::Output {
                 executor.poll(&woken);
             }
         }
-        if !executor.clock.advance_to_next() {
-            panic!(
-                "deadlock: the test's future and its {} tasks all wait, and no timer is left to wake \
-                 one of them",
-                executor.tasks.borrow().iter().flatten().count()
-            );
+        if !executor.release_waiting() && !executor.clock.advance_to_next() {
+            executor.deadlock(node);
         }
     }
 }
@@ -100,6 +106,7 @@ pub fn run<F: Future>(future: F) -> F::Output {
 ///     assert_eq!(answer, 42);
 /// });
 /// ```
+#[track_caller]
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,
@@ -111,14 +118,16 @@ where
         waiter: Cell::new(None),
     });
     let sent = Rc::clone(&result);
-    let future = Settings::new().clock(executor.clock.clone()).run(future);
-    executor.start(Box::pin(async move {
+    let future = executor.on_clock(future);
+    let node = Arc::clone(future.node());
+    let future = Box::pin(async move {
         let value = future.await;
         *sent.value.borrow_mut() = Some(value);
         if let Some(waiter) = sent.waiter.take() {
             waiter.wake();
         }
-    }));
+    });
+    executor.start(future, node);
     Task { result }
 }
 
@@ -164,9 +173,13 @@ impl<T> fmt::Debug for Task<T> {
 /// The id of the future given to [`run`].
 const ROOT: usize = usize::MAX;
 
-struct Executor {
+pub(super) struct Executor {
     queue: Arc<Queue>,
     clock: VirtualClock,
+    /// Draws the order, unless it is first woken first polled.
+    random: Option<Random>,
+    /// Who waits until everything else is blocked.
+    waiting: RefCell<Vec<Arc<Waiting>>>,
     /// `None` while it is polled and after it has ended.
     tasks: RefCell<Vec<Option<TaskSlot>>>,
 }
@@ -174,24 +187,83 @@ struct Executor {
 struct TaskSlot {
     future: Pin<Box<dyn Future<Output = ()>>>,
     waker: Waker,
+    /// The task's place in the task tree.
+    node: Arc<Node>,
 }
 
 impl Executor {
-    fn new() -> Self {
+    fn new(seed: Option<u64>) -> Self {
         Self {
             queue: Arc::default(),
             clock: VirtualClock::new(),
+            random: seed.map(Random::new),
+            waiting: RefCell::default(),
             tasks: RefCell::default(),
         }
     }
 
-    fn current(asked: &str) -> Rc<Self> {
-        EXECUTOR
-            .with(|executor| executor.borrow().clone())
+    #[track_caller]
+    pub(super) fn current(asked: &str) -> Rc<Self> {
+        Self::try_current()
             .unwrap_or_else(|| panic!("`testing::{asked}` was called outside `testing::run`"))
     }
 
-    fn start(&self, future: Pin<Box<dyn Future<Output = ()>>>) {
+    fn try_current() -> Option<Rc<Self>> {
+        EXECUTOR
+            .try_with(|executor| executor.borrow().clone())
+            .ok()
+            .flatten()
+    }
+
+    #[track_caller]
+    fn on_clock<F: Future>(&self, future: F) -> WithSettings<F> {
+        Settings::new()
+            .clock(self.clock.clone())
+            .track_tasks(true)
+            .run(future)
+    }
+
+    /// A task that was woken.
+    fn next(&self) -> Option<Arc<TaskWaker>> {
+        let mut woken = self.queue.lock();
+        let index = match &self.random {
+            Some(random) if !woken.is_empty() => random.below(woken.len()),
+            _ => 0,
+        };
+        woken.remove(index)
+    }
+
+    pub(super) fn seed(&self) -> Option<u64> {
+        Some(self.random.as_ref()?.seed())
+    }
+
+    pub(super) fn wait_until_blocked(&self, waiting: &Arc<Waiting>) {
+        self.waiting.borrow_mut().push(Arc::clone(waiting));
+    }
+
+    /// Everything is blocked: wakes those who wait for just that; false if nobody does.
+    fn release_waiting(&self) -> bool {
+        let waiting = self.waiting.take();
+        let mut released = false;
+        for waiting in waiting {
+            released |= waiting.release();
+        }
+        released
+    }
+
+    fn deadlock(&self, root: Arc<Node>) -> ! {
+        let mut roots = vec![root];
+        let tasks = self.tasks.borrow();
+        roots.extend(tasks.iter().flatten().map(|task| Arc::clone(&task.node)));
+        panic!(
+            "deadlock: the test's future and its {} tasks all wait, and no timer is left to wake one of \
+             them\n{}",
+            roots.len() - 1,
+            TaskTree::of(roots)
+        );
+    }
+
+    fn start(&self, future: Pin<Box<dyn Future<Output = ()>>>, node: Arc<Node>) {
         let mut tasks = self.tasks.borrow_mut();
         let waker = Waker::from(Arc::new(TaskWaker {
             queue: Arc::clone(&self.queue),
@@ -199,7 +271,11 @@ impl Executor {
             queued: AtomicBool::new(false),
         }));
         waker.wake_by_ref();
-        tasks.push(Some(TaskSlot { future, waker }));
+        tasks.push(Some(TaskSlot {
+            future,
+            waker,
+            node,
+        }));
     }
 
     fn poll(&self, woken: &TaskWaker) {
@@ -215,6 +291,16 @@ impl Executor {
                 self.tasks.borrow_mut()[woken.id] = Some(task);
             }
         }
+    }
+}
+
+/// Brings what a nursery has to poll into the order of the run's seed, if it has one.
+pub(crate) fn shuffle<T>(items: &mut [T]) {
+    if items.len() > 1
+        && let Some(executor) = Executor::try_current()
+        && let Some(random) = &executor.random
+    {
+        random.shuffle(items);
     }
 }
 
@@ -250,18 +336,8 @@ struct Queue {
 }
 
 impl Queue {
-    fn pop(&self) -> Option<Arc<TaskWaker>> {
-        self.woken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
-    }
-
-    fn push(&self, task: Arc<TaskWaker>) {
-        self.woken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(task);
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<TaskWaker>>> {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -278,7 +354,7 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            self.queue.push(Arc::clone(self));
+            self.queue.lock().push_back(Arc::clone(self));
         }
     }
 }
