@@ -75,6 +75,8 @@ impl Current {
 pub(crate) struct Entered<'a> {
     slot: &'a mut Option<Current>,
     previous: Option<Current>,
+    #[cfg(feature = "tracing")]
+    _span: Option<tracing::span::EnteredSpan>,
 }
 
 impl Drop for Entered<'_> {
@@ -85,8 +87,18 @@ impl Drop for Entered<'_> {
 
 /// Makes the frame in `slot` the current one, until the guard is dropped.
 pub(crate) fn enter(slot: &mut Option<Current>) -> Entered<'_> {
+    #[cfg(feature = "tracing")]
+    let span = slot
+        .as_ref()
+        .and_then(Current::known_node)
+        .and_then(|node| node.trace().enter(node));
     let previous = swap(slot.take());
-    Entered { slot, previous }
+    Entered {
+        slot,
+        previous,
+        #[cfg(feature = "tracing")]
+        _span: span,
+    }
 }
 
 /// Restores what was current before [`clear`].

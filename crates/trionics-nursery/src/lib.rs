@@ -53,6 +53,8 @@
 //! * `futures`: what implements `futures::task::Spawn` as a [`Spawner`].
 //! * `async-io`: [`AsyncIoClock`], the clock of async-io's reactor (smol, async-std).
 //! * `task-tree`: [`task_tree`], a snapshot of what runs, and [`PrintTree`].
+//! * `tracing`: a span per scope, nursery and child, and events for what is cancelled, exits and is
+//!   abandoned, for the crate `tracing`; the tokio-console shows children as tasks, with their names.
 //! * `testing`: [`testing`], a deterministic executor with a virtual clock.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -77,6 +79,8 @@ mod shield;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "tracing")]
+mod trace;
 #[cfg(feature = "task-tree")]
 mod tree;
 mod wake;

@@ -158,6 +158,8 @@ pub(crate) struct Node {
     deadline: OnceLock<Box<Deadline>>,
     #[cfg(feature = "task-tree")]
     times: crate::tree::Times,
+    #[cfg(feature = "tracing")]
+    trace: crate::trace::Trace,
     state: Mutex<State>,
 }
 
@@ -233,6 +235,8 @@ impl Node {
             deadline: OnceLock::new(),
             #[cfg(feature = "task-tree")]
             times: crate::tree::Times::default(),
+            #[cfg(feature = "tracing")]
+            trace: crate::trace::Trace::default(),
             state: Mutex::new(State {
                 link: None,
                 children: Slab::new(),
@@ -438,8 +442,14 @@ impl Node {
         if self.is_tracked() {
             self.times.note_cancelled(self);
         }
+        #[cfg(feature = "tracing")]
+        let told = cancelled.clone();
         let mut wakers = WakeList::new();
         let first = self.request_quietly(cancelled, &mut wakers);
+        #[cfg(feature = "tracing")]
+        if first {
+            crate::trace::cancelled(self, &told);
+        }
         wakers.wake_all();
         first
     }
@@ -1218,6 +1228,8 @@ impl Node {
 
     /// Every frame from this one's parent up to `context` becomes a shield for the code that follows.
     pub(crate) fn begin_exit(self: &Arc<Self>, context: &Arc<Node>) {
+        #[cfg(feature = "tracing")]
+        crate::trace::exit_begins(context);
         let mut path = Vec::new();
         let mut above = self
             .lock()
@@ -1262,6 +1274,27 @@ impl Node {
             node.propagate(&mut wakers, &mut requests);
         }
         wakers.wake_all();
+    }
+}
+
+// Nodes for children that would otherwise have none.
+impl Node {
+    /// Whether somebody wants to see each child of this nursery, also one that has no frame inside.
+    pub(crate) fn shows_children(&self) -> bool {
+        #[cfg(feature = "task-tree")]
+        if self.is_tracked() {
+            return true;
+        }
+        #[cfg(feature = "tracing")]
+        if crate::trace::hears_of_children() {
+            return true;
+        }
+        false
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn trace(&self) -> &crate::trace::Trace {
+        &self.trace
     }
 }
 

@@ -238,6 +238,8 @@ pub(crate) fn report(hook: Option<&Hook>, report: &Report) {
         None => HOOK.read().unwrap_or_else(PoisonError::into_inner).clone(),
     };
     let _outside = current::clear();
+    #[cfg(feature = "tracing")]
+    crate::trace::reported(report);
     let told = catch_unwind(AssertUnwindSafe(|| match hook {
         Some(hook) => hook(report),
         None => eprintln!("trionics: {report}"),

@@ -129,7 +129,6 @@ fn the_states_of_a_cancelled_tree() {
     probe.waits();
     clock.advance(2 * SECOND);
     let tree = scope.task_tree();
-    println!("{tree}");
     let program = find(&tree, "program");
     assert_eq!(program.state(), TaskState::Cancelling);
     assert!(program.waits_inside());
@@ -180,7 +179,10 @@ fn an_exit_is_shown_as_one() {
         let outcome = scope.run(async {
             futures::join!(
                 branch(context),
-                branch(block.run(async || Ok::<(), ()>(never().await)))
+                branch(block.run(async || {
+                    never().await;
+                    Ok::<(), ()>(())
+                }))
             )
         });
         let look = async {
@@ -309,6 +311,19 @@ fn all_tracked_roots_are_found() {
         find(&tree, "nested").depth(),
         find(&tree, "root 4").depth() + 2
     );
+    // A root that is taken into another one moves there.
+    let borrowed = CancelScope::named("borrowed");
+    let mut work = Box::pin(Settings::new().track_tasks(true).run(borrowed.run(never())));
+    assert!(Probe::new(&mut work).poll().is_pending());
+    let host = CancelScope::named("host");
+    let mut probe = Probe::new(Settings::new().track_tasks(true).run(host.run(work)));
+    probe.waits();
+    let tree = task_tree();
+    assert_eq!(
+        find(&tree, "borrowed").depth(),
+        find(&tree, "host").depth() + 2
+    );
+    drop(probe);
     // A part of a tracked program that is not.
     let mut partly = Probe::new(Settings::new().track_tasks(true).run(async {
         let hidden = Settings::new().track_tasks(false);
@@ -531,13 +546,16 @@ fn a_program_prints_its_tree_when_its_shutdown_is_slow_and_only_then() {
                 sleep(100 * SECOND).await;
                 shutdown.cancel("ctrl-c");
             };
-            let program = keep
-                .when_slow(&shutdown, 5 * SECOND)
-                .run(async move { program.run(shield(sleep((100 + exit) * SECOND))).await });
+            let program = keep.when_slow(&shutdown, 5 * SECOND).run(async move {
+                let outcome = program.run(shield(sleep((100 + exit) * SECOND))).await;
+                // What the program does after the scope has ended is not its shutdown.
+                sleep(50 * SECOND).await;
+                outcome
+            });
             let watch = async {
                 let mut seen = 0;
                 while move_on_after(SECOND, never()).await.is_none()
-                    && testing::elapsed() < 120 * SECOND
+                    && testing::elapsed() < 160 * SECOND
                 {
                     let n_printed: &Mutex<Vec<TaskTree>> = &printed;
                     let n_printed = n_printed.lock().unwrap().len();

@@ -149,8 +149,7 @@ impl Seat {
     ) -> SeatStep<T> {
         let member = &self.member;
         // Elsewhere a member has a node only if a frame opens inside it.
-        #[cfg(feature = "task-tree")]
-        if !self.polled && member.nursery().is_tracked() {
+        if !self.polled && member.nursery().shows_children() {
             member.node();
         }
         member.begin_poll(round);
@@ -369,6 +368,9 @@ where
         inner.frame.begin_poll();
         inner.frame.node().register(cx.waker());
         let in_force = deadline::begin_poll(inner.frame.node());
+        // Children and body have spans inside.
+        #[cfg(feature = "tracing")]
+        let _span = inner.frame.node().trace().enter(inner.frame.node());
         inner.queue.begin_poll();
         inner.round += 1;
         let mut budget = POLLS_AT_ONCE;

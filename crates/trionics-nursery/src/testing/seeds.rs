@@ -141,6 +141,10 @@ fn number(variable: &str) -> Option<u64> {
 /// }
 /// # fn main() {}
 /// ```
+#[allow(
+    clippy::test_attr_in_doctest,
+    reason = "the attribute is what a user writes"
+)]
 #[macro_export]
 macro_rules! seeded_tests {
     ($($(#[$meta:meta])* $vis:vis async fn $name:ident() $body:block)*) => {$(

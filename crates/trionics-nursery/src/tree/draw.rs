@@ -33,8 +33,8 @@ impl fmt::Display for TaskTree {
 /// What stands before a frame: lines for the frames around it that have later siblings, and its own.
 fn margin(depth: usize, has_later: &[bool]) -> String {
     let mut margin = String::new();
-    for level in 1..=depth.min(DEEPEST) {
-        margin.push_str(match (level == depth, has_later[level]) {
+    for (level, has_later) in has_later.iter().enumerate().take(DEEPEST + 1).skip(1) {
+        margin.push_str(match (level == depth, has_later) {
             (false, true) => "│  ",
             (false, false) => "   ",
             (true, true) => "├─ ",
