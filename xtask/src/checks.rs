@@ -60,4 +60,11 @@ pub(crate) const EXAMPLES: &[Example] = &[
         args: "",
         limit: Duration::from_secs(120),
     },
+    Example {
+        name: "tree",
+        package: "trionics-nursery",
+        purpose: "a program that prints its task tree while it runs and while it shuts down",
+        args: "",
+        limit: Duration::from_secs(60),
+    },
 ];

@@ -228,6 +228,7 @@ pub struct TaskInfo {
     depth: usize,
     state: TaskState,
     waits_inside: bool,
+    is_cancelled_itself: bool,
     cancelled: Option<Cancelled>,
     cancelled_for: Option<Duration>,
     time_left: Option<Duration>,
@@ -275,6 +276,12 @@ impl TaskInfo {
     #[must_use]
     pub fn cancelled(&self) -> Option<&Cancelled> {
         self.cancelled.as_ref()
+    }
+
+    /// Whether its own scope was cancelled, and not merely one around it.
+    #[must_use]
+    pub fn is_cancelled_itself(&self) -> bool {
+        self.is_cancelled_itself
     }
 
     /// How long ago the cancellation was asked for that stops it; known where tasks are tracked.

@@ -371,7 +371,7 @@ fn the_process_can_track_every_root() {
 
 #[test]
 fn the_drawing() {
-    let drawer = Drawer::new();
+    let (drawer, line) = (Drawer::new(), Drawer::new());
     testing::run(async {
         let scope = CancelScope::named("program");
         scope.set_timeout(60 * SECOND);
@@ -386,6 +386,7 @@ fn the_drawing() {
                     Ok(())
                 });
                 sleep(SECOND).await;
+                line.put(line!() + 1);
                 scope.cancel("enough");
                 drawer.put(scope.task_tree().to_string());
                 Ok(())
@@ -393,15 +394,18 @@ fn the_drawing() {
             .await;
         outcome.unwrap_err();
     });
-    let shown: String = drawer.take();
+    let (shown, line): (String, u32) = (drawer.take(), line.take());
     let shown: Vec<_> = shown
         .lines()
         .map(|line| line.split(", at ").next().unwrap())
+        .map(|line| line.replace(file!(), "tree.rs"))
         .collect();
     assert_eq!(
         shown,
         [
-            "cancel scope `program`: cancelling for 0ns (enough), 59s to its deadline, 1s old",
+            &format!(
+                "cancel scope `program`: cancelling for 0ns (enough, from tree.rs:{line}:23), 59s to its deadline, 1s old"
+            ),
             "└─ nursery: cancelling for 0ns (enough), 1s old",
             "   ├─ nursery body: cancelling for 0ns (enough), 1s old",
             "   ├─ child `first`: cancelling for 0ns (enough), 1s old",

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{TaskInfo, TaskTree};
+use super::{TaskInfo, TaskState, TaskTree};
 
 /// Frames further in than this are drawn here, with their depth as a number.
 const DEEPEST: usize = 32;
@@ -56,10 +56,18 @@ impl fmt::Display for TaskInfo {
         }
         write!(f, ": {}", self.state)?;
         if let Some(cancelled) = &self.cancelled {
-            if let Some(duration) = self.cancelled_for {
-                write!(f, " for {}", Rounded(duration))?;
+            match (self.state, self.cancelled_for.map(Rounded)) {
+                (TaskState::Cancelling, Some(duration)) => write!(f, " for {duration}")?,
+                (TaskState::Cancelling, None) => {}
+                (_, Some(duration)) => write!(f, ", cancelled {duration} ago")?,
+                (_, None) => f.write_str(", cancelled")?,
             }
-            write!(f, " ({})", cancelled.reason())?;
+            write!(f, " ({}", cancelled.reason())?;
+            // What is further in has it from here.
+            if self.is_cancelled_itself {
+                write!(f, ", from {}", cancelled.location())?;
+            }
+            f.write_str(")")?;
         }
         if self.waits_inside {
             f.write_str(", waits for what is inside")?;

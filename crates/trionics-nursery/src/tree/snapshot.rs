@@ -99,6 +99,7 @@ pub(super) fn take(roots: Vec<Arc<Node>>) -> Vec<TaskInfo> {
             depth,
             state: look.state,
             waits_inside: look.waits_inside,
+            is_cancelled_itself: look.is_cancelled_itself,
             cancelled: look.cancelled,
             cancelled_for: since(cancelled_since.as_ref()).filter(|_| is_stopped),
             time_left: until.and_then(|until| Some(until.saturating_duration_since(now?))),
