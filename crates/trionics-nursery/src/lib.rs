@@ -33,6 +33,7 @@
 //! | what happens | effect |
 //! |---|---|
 //! | a [`CancelScope`] is cancelled | what runs in it unwinds, `run` returns `Err(Cancelled)` |
+//! | its [deadline](CancelScope::set_deadline) passes | the same; [`move_on_after`] goes on, [`fail_after`] says [`TooSlow`] |
 //! | a child of a nursery or its body fails or panics | the others unwind, `open_nursery` returns or panics |
 //! | the signal comes that a scope [follows](CancelScope::run_until) | as if the scope had been cancelled |
 //! | an enclosing scope is cancelled | everything inside unwinds and never returns to the code around it |
@@ -40,6 +41,13 @@
 //!
 //! A body that is ready in the poll in which it would have been stopped has returned, and a failure is
 //! never lost to a cancellation.
+//!
+//! # Time
+//!
+//! Deadlines, [`sleep`] and [`interval`] take the time from a [`Clock`] that is chosen once, around the
+//! whole program, by [`with_clock`] or [`Settings`]: that of tokio, that of async-io, or the virtual one of
+//! [`testing`]. Where none is set, they panic with a message that says how to set one. What needs no time
+//! needs no clock.
 //!
 //! # When not to use it
 //!

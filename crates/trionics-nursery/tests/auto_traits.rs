@@ -3,11 +3,12 @@
 use std::{marker::PhantomPinned, panic::UnwindSafe, pin::Pin, rc::Rc};
 
 use trionics_nursery::{
-    BoxSleep, BoxTask, CancelRequested, CancelScope, Checkpoint, ChildEnded, ChildHandle, Clock,
-    FrameInfo, FrameKind, InCurrentScope, Nursery, NurseryClosed, OnCancel, OpenNursery, Report,
-    RunScope, RunUntil, Settings, Shield, Sleep, SpawnWith, TokioClock, WaitCancelled,
-    WithSettings,
-    testing::{Task, VirtualClock},
+    AsyncIoClock, BoxSleep, BoxTask, CancelRequested, CancelScope, Checkpoint, ChildEnded,
+    ChildHandle, Clock, EffectiveDeadline, FailAfter, FrameInfo, FrameKind, InCurrentScope,
+    Interval, MoveOn, Nursery, NurseryClosed, OnCancel, OpenNursery, PrintTree, PrintingTree,
+    Report, RunScope, RunUntil, Settings, Shield, Sleep, SpawnWith, TaskInfo, TaskState, TaskTree,
+    TokioClock, TooSlow, WaitCancelled, WithSettings,
+    testing::{Task, VirtualClock, WaitAllBlocked},
 };
 
 type Sendable = Pin<Box<dyn Future<Output = Result<(), trionics_nursery::Failure<u32>>> + Send>>;
@@ -58,6 +59,14 @@ assert_impl!(Report: Send + Sync + Unpin + Clone + UnwindSafe);
 assert_impl!(Settings: Send + Sync + Unpin + Clone);
 assert_impl!(VirtualClock: Clock + Send + Sync + Unpin + Clone);
 assert_impl!(TokioClock: Clock + Send + Sync + Unpin + Copy);
+assert_impl!(AsyncIoClock: Clock + Send + Sync + Unpin + Copy);
+assert_impl!(TooSlow: Send + Sync + Unpin + Clone + Eq + std::error::Error);
+assert_impl!(EffectiveDeadline: Send + Sync + Unpin + Copy + UnwindSafe);
+assert_impl!(Interval: Send + Unpin + std::fmt::Debug);
+assert_impl!(TaskTree: Send + Sync + Unpin + Clone + std::fmt::Display);
+assert_impl!(TaskInfo: Send + Sync + Unpin + Clone + std::fmt::Display);
+assert_impl!(TaskState: Send + Sync + Unpin + Copy + UnwindSafe);
+assert_impl!(PrintTree: Send + Unpin + std::fmt::Debug);
 assert_impl!(dyn Clock: Send + Sync);
 
 // Futures: `Send` where what they run is.
@@ -87,6 +96,16 @@ assert_impl!(CancelRequested: Future + Send + Sync + Unpin);
 assert_impl!(Checkpoint: Future + Send + Sync + Unpin + UnwindSafe);
 assert_impl!(Sleep: Future + Send + Unpin);
 assert_impl!(BoxSleep: Future + Send + Unpin);
+assert_impl!(MoveOn<Sendable>: Future + Send + Unpin);
+assert_not_impl!(MoveOn<Local>: Send);
+assert_not_impl!(MoveOn<NotUnpin>: Unpin);
+assert_impl!(FailAfter<Sendable>: Future + Send + Unpin);
+assert_not_impl!(FailAfter<Local>: Send);
+assert_not_impl!(FailAfter<NotUnpin>: Unpin);
+assert_impl!(PrintingTree<Sendable>: Future + Send + Unpin);
+assert_not_impl!(PrintingTree<Local>: Send);
+// It is awaited in children that are sent.
+assert_impl!(WaitAllBlocked: Future + Send + Sync + Unpin);
 // The deterministic executor stays on its thread.
 assert_not_impl!(Task<u32>: Send);
 assert_impl!(Task<u32>: Future + Unpin);
@@ -106,6 +125,16 @@ fn what_the_functions_return_can_be_sent_and_printed() {
         sent(trionics_nursery::checkpoint()),
         sent(trionics_nursery::sleep(std::time::Duration::ZERO)),
         sent(Settings::new().run(std::future::ready(()))),
+        sent(trionics_nursery::move_on_after(
+            std::time::Duration::ZERO,
+            std::future::ready(()),
+        )),
+        sent(trionics_nursery::fail_after(
+            std::time::Duration::ZERO,
+            std::future::ready(()),
+        )),
+        sent(PrintTree::new().run(std::future::ready(()))),
+        sent(trionics_nursery::testing::wait_all_blocked()),
         sent(trionics_nursery::open_nursery(
             |_: Nursery<'_, u32>| -> Sendable { Box::pin(async { Ok(()) }) },
         )),

@@ -12,7 +12,7 @@ use std::{
 use futures::{StreamExt as _, channel::mpsc, channel::oneshot};
 use trionics_nursery::{
     CancelScope, ChildEnded, Failure, Nursery, TokioClock, cancel_requested, checkpoint,
-    in_current_scope, now, open_nursery, shield, sleep, testing, with_clock,
+    in_current_scope, move_on_after, now, open_nursery, shield, sleep, testing, with_clock,
 };
 
 /// What the program comes to, everywhere.
@@ -252,6 +252,11 @@ fn the_tokio_clock_follows_a_paused_runtime() {
         let start = now();
         sleep(Duration::from_secs(3_600)).await;
         assert!(now() - start >= Duration::from_secs(3_600));
+        // A deadline on that clock, which wakes by itself.
+        let (hour, never) = (Duration::from_secs(3_600), std::future::pending::<()>());
+        let before = now();
+        assert_eq!(move_on_after(hour, never).await, None);
+        assert!(now() - before >= hour && now() - before < 2 * hour);
         // A forgotten frame costs a patience on that clock.
         let scope = CancelScope::new();
         scope.cancel("stop");
@@ -265,7 +270,7 @@ fn the_tokio_clock_follows_a_paused_runtime() {
             .await;
         assert!(outcome.is_err());
         let elapsed = now() - start;
-        assert!(elapsed < Duration::from_secs(3_601), "{elapsed:?}");
+        assert!(elapsed < Duration::from_secs(7_201), "{elapsed:?}");
     }));
 }
 

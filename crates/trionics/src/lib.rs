@@ -14,6 +14,9 @@ pub use trionics_errgroup::{
 #[cfg(feature = "nursery")]
 #[doc(inline)]
 pub use trionics_nursery as nursery;
+#[cfg(feature = "async-io")]
+#[doc(no_inline)]
+pub use trionics_nursery::AsyncIoClock;
 #[cfg(feature = "tokio")]
 #[doc(no_inline)]
 pub use trionics_nursery::TokioClock;
@@ -24,10 +27,14 @@ pub use trionics_nursery::testing;
 #[doc(no_inline)]
 pub use trionics_nursery::{
     CancelScope, ChildEnded, ChildHandle, Clock, LocalNursery, Nursery, NurseryClosed, TaskStatus,
-    anchor, branch, cancel_requested, checkpoint, in_current_scope, is_cancel_requested,
-    live_frames, maybe_open_nursery, now, open_local_nursery, open_nursery, outside,
-    set_report_hook, shield, sleep, sleep_until, with_clock,
+    TooSlow, anchor, branch, cancel_requested, checkpoint, fail_after, fail_at, in_current_scope,
+    interval, is_cancel_requested, live_frames, maybe_open_nursery, move_on_after, move_on_at, now,
+    open_local_nursery, open_nursery, outside, set_report_hook, shield, sleep, sleep_until,
+    with_clock,
 };
+#[cfg(feature = "task-tree")]
+#[doc(no_inline)]
+pub use trionics_nursery::{PrintTree, TaskTree, task_tree};
 
 #[cfg(feature = "gather")]
 #[doc(inline)]
