@@ -1,7 +1,7 @@
 //! Deadlines: scopes that cancel themselves at a time, and the functions that make such scopes.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     error::Error,
     fmt,
     future::Future,
@@ -565,22 +565,31 @@ pub(crate) struct DeadlineTimer {
 }
 
 /// A poll of a frame begins. Costs a frame without a deadline one load.
+#[inline]
 pub(crate) fn begin_poll(node: &Arc<Node>) -> Option<InForce> {
-    let deadline = node.deadline()?;
+    begin_timed_poll(node, node.deadline()?)
+}
+
+fn begin_timed_poll(node: &Arc<Node>, deadline: &Deadline) -> Option<InForce> {
     enter(node, deadline);
     node.notice_if_due();
     InForce::new(node)
 }
 
+/// Drops a timer, which is the user's, with no frame current.
+#[cold]
+pub(crate) fn drop_timer(timer: Box<DeadlineTimer>) {
+    let _outside = current::clear();
+    drop(timer);
+}
+
 /// A poll of a frame ends with its body pending, and the frame's waker stored: arms the timer, or cancels.
 pub(crate) fn end_poll(
     node: &Arc<Node>,
+    deadline: &Deadline,
     timer: &mut Option<Box<DeadlineTimer>>,
     cx: &mut Context<'_>,
 ) {
-    let Some(deadline) = node.deadline() else {
-        return;
-    };
     enter(node, deadline);
     let _outside = current::clear();
     for _ in 0..2 {
@@ -643,6 +652,8 @@ fn enter(node: &Arc<Node>, deadline: &Deadline) {
 thread_local! {
     /// The scopes with deadlines whose bodies are being polled on this thread, outermost first.
     static IN_FORCE: RefCell<Vec<Arc<Node>>> = const { RefCell::new(Vec::new()) };
+    /// How many those are: quicker to ask.
+    static N_IN_FORCE: Cell<usize> = const { Cell::new(0) };
 }
 
 /// While it lives, code on this thread notices when the scope's deadline passes.
@@ -652,7 +663,11 @@ impl InForce {
     fn new(node: &Arc<Node>) -> Option<Self> {
         let node = Arc::clone(node);
         IN_FORCE
-            .try_with(|scopes| scopes.borrow_mut().push(node))
+            .try_with(|scopes| {
+                let mut scopes = scopes.borrow_mut();
+                scopes.push(node);
+                N_IN_FORCE.set(scopes.len());
+            })
             .is_ok()
             .then_some(Self)
     }
@@ -660,14 +675,26 @@ impl InForce {
 
 impl Drop for InForce {
     fn drop(&mut self) {
-        let popped = IN_FORCE.try_with(|scopes| scopes.borrow_mut().pop());
+        let popped = IN_FORCE.try_with(|scopes| {
+            let mut scopes = scopes.borrow_mut();
+            let popped = scopes.pop();
+            N_IN_FORCE.set(scopes.len());
+            popped
+        });
         drop(popped);
     }
 }
 
 /// Cancels the scopes around whose deadline has passed since they were last polled, so that a computing
 /// loop hears of it.
+#[inline]
 pub(crate) fn notice_due() {
+    if N_IN_FORCE.get() > 0 {
+        notice_all_due();
+    }
+}
+
+fn notice_all_due() {
     for index in 0.. {
         let scope = IN_FORCE
             .try_with(|scopes| scopes.borrow().get(index).cloned())

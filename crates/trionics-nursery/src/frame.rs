@@ -352,8 +352,11 @@ impl Frame {
     }
 
     /// After a pending poll: cancels the scope if its deadline has passed, else arms the timer.
+    #[inline]
     pub(crate) fn watch_deadline(&mut self, cx: &mut Context<'_>) {
-        deadline::end_poll(&self.node, &mut self.deadline, cx);
+        if let Some(deadline) = self.node.deadline() {
+            deadline::end_poll(&self.node, deadline, &mut self.deadline, cx);
+        }
     }
 
     /// Whether the grace period of a cancelled frame is over; tells what is given up.
@@ -467,10 +470,10 @@ impl Frame {
         }
     }
 
+    #[inline]
     fn drop_deadline(&mut self) {
-        if self.deadline.is_some() {
-            let _outside = current::clear();
-            self.deadline = None;
+        if let Some(timer) = self.deadline.take() {
+            deadline::drop_timer(timer);
         }
     }
 

@@ -346,6 +346,7 @@ impl Node {
         self.flags() & ENTERED != 0
     }
 
+    #[inline]
     pub(crate) fn deadline(&self) -> Option<&Deadline> {
         self.deadline.get().map(|deadline| &**deadline)
     }
