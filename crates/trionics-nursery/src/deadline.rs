@@ -7,7 +7,7 @@ use std::{
     future::Future,
     panic::Location,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ use crate::{
     current,
     node::Node,
     scope::{CancelScope, RunScope},
+    sync::{Mutex, MutexGuard, lock, thread_local},
     wake::wake_outside,
 };
 
@@ -485,7 +486,7 @@ impl Deadline {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(crate) fn instant(&self) -> Option<Instant> {
@@ -666,7 +667,7 @@ impl InForce {
             .try_with(|scopes| {
                 let mut scopes = scopes.borrow_mut();
                 scopes.push(node);
-                N_IN_FORCE.set(scopes.len());
+                N_IN_FORCE.with(|n| n.set(scopes.len()));
             })
             .is_ok()
             .then_some(Self)
@@ -678,7 +679,7 @@ impl Drop for InForce {
         let popped = IN_FORCE.try_with(|scopes| {
             let mut scopes = scopes.borrow_mut();
             let popped = scopes.pop();
-            N_IN_FORCE.set(scopes.len());
+            N_IN_FORCE.with(|n| n.set(scopes.len()));
             popped
         });
         drop(popped);
@@ -689,7 +690,7 @@ impl Drop for InForce {
 /// loop hears of it.
 #[inline]
 pub(crate) fn notice_due() {
-    if N_IN_FORCE.get() > 0 {
+    if N_IN_FORCE.with(Cell::get) > 0 {
         notice_all_due();
     }
 }
