@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, join};
+use proptest::prelude::*;
 use trionics_nursery::{
     BoxSleep, CancelReason, CancelScope, Clock, EffectiveDeadline, Failure, Nursery,
     NurseryOptions, TooSlow, cancel_requested, checkpoint, current_effective_deadline, fail_after,
@@ -857,5 +858,118 @@ fn deadlines_are_moved_from_other_threads() {
         assert!(!scope.is_cancelled());
         clock.advance(SECOND);
         assert!(probe.ends().is_err());
+    }
+}
+
+/// What may happen to two scopes, one inside the other; times are in seconds.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Set { inner: bool, to: u32 },
+    Timeout { inner: bool, after: u32 },
+    Clear { inner: bool },
+    Advance(u32),
+    Poll,
+    Ask { inner: bool },
+}
+
+/// A scope as a table of what is true of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Expected {
+    deadline: Option<u32>,
+    is_left: bool,
+    is_cancelled: bool,
+}
+
+impl Expected {
+    fn pass(&mut self, now: u32) {
+        self.is_cancelled |= !self.is_left && self.deadline.is_some_and(|deadline| deadline <= now);
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let time = 0..40_u32;
+    prop_oneof![
+        3 => (any::<bool>(), time.clone()).prop_map(|(inner, to)| Step::Set { inner, to }),
+        2 => (any::<bool>(), 1..20_u32).prop_map(|(inner, after)| Step::Timeout { inner, after }),
+        1 => any::<bool>().prop_map(|inner| Step::Clear { inner }),
+        3 => (0..6_u32).prop_map(Step::Advance),
+        3 => Just(Step::Poll),
+        2 => any::<bool>().prop_map(|inner| Step::Ask { inner }),
+    ]
+}
+
+proptest! {
+    /// Deadlines that are set, moved, cleared and passed at random do what a table says they do.
+    #[test]
+    fn two_scopes_do_as_the_table_says(steps in proptest::collection::vec(step(), 1..60)) {
+        let clock = Counting::new();
+        let start = clock.now();
+        let scopes = [CancelScope::new(), CancelScope::new()];
+        let [outer, inner] = scopes.clone();
+        let mut probe = Probe::new(with_clock(clock.clone(), async move {
+            let after = inner.clone();
+            outer
+                .run(async move {
+                    let _ = inner.run(never()).await;
+                    assert!(after.is_caught());
+                    never().await;
+                })
+                .await
+        }));
+        prop_assert!(probe.poll().is_pending());
+        let (mut table, mut now) = ([Expected::default(); 2], 0);
+        for step in steps {
+            let ended = match step {
+                Step::Set { inner, to } => {
+                    scopes[usize::from(inner)].set_deadline(start + to * SECOND);
+                    table[usize::from(inner)].deadline = Some(to);
+                    false
+                }
+                Step::Timeout { inner, after } => {
+                    // A scope that has been left has no clock of its own any more.
+                    if !table[usize::from(inner)].is_left {
+                        scopes[usize::from(inner)].set_timeout(after * SECOND);
+                        table[usize::from(inner)].deadline = Some(now + after);
+                    }
+                    false
+                }
+                Step::Clear { inner } => {
+                    scopes[usize::from(inner)].clear_deadline();
+                    table[usize::from(inner)].deadline = None;
+                    false
+                }
+                Step::Advance(seconds) => {
+                    clock.clock.advance(seconds * SECOND);
+                    now += seconds;
+                    false
+                }
+                Step::Poll => probe.settle().is_ready(),
+                Step::Ask { inner } => {
+                    let scope = &scopes[usize::from(inner)];
+                    let expected = table[usize::from(inner)];
+                    prop_assert_eq!(scope.is_cancelled(), expected.is_cancelled);
+                    prop_assert_eq!(scope.deadline(), expected.deadline.map(|at| start + at * SECOND));
+                    false
+                }
+            };
+            for scope in &mut table {
+                scope.pass(now);
+            }
+            let [outer, inner] = &mut table;
+            if matches!(step, Step::Poll) {
+                prop_assert_eq!(ended, outer.is_cancelled);
+                inner.is_left |= inner.is_cancelled || outer.is_cancelled;
+                outer.is_left |= outer.is_cancelled;
+            } else if (outer.is_cancelled || inner.is_cancelled) && !(inner.is_left && !outer.is_cancelled) {
+                prop_assert!(probe.is_woken(), "a scope is past its deadline, and its task sleeps");
+            }
+            prop_assert!(clock.n_alive() <= 2, "{} timers", clock.n_alive());
+            if ended {
+                break;
+            }
+        }
+        for (scope, expected) in scopes.iter().zip(table) {
+            prop_assert_eq!(scope.is_cancelled(), expected.is_cancelled);
+        }
     }
 }
