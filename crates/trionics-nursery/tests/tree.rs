@@ -642,3 +642,40 @@ trait MapErr: Future<Output = Result<(), Word>> + Sized {
 }
 
 impl<F: Future<Output = Result<(), Word>>> MapErr for F {}
+
+/// A child on an executor, which another thread polls, is in the tree like any other.
+#[test]
+fn a_child_on_an_executor_is_shown() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let handle = runtime.handle().clone();
+    let gate = Gate::new();
+    let settings = Settings::new().track_tasks(true);
+    runtime.block_on(settings.run(async {
+        let outcome = open_nursery(async |n: Nursery<'_, Word>| {
+            let (started, has_started) = futures::channel::oneshot::channel();
+            let inside = gate.clone();
+            let child = n.named("far away").spawn_on(&handle, async move {
+                let scope = CancelScope::named("inside far away");
+                let run = scope.run(async {
+                    started.send(()).unwrap();
+                    inside.wait().await;
+                });
+                run.await.unwrap();
+                Ok(())
+            });
+            has_started.await.unwrap();
+            let tree = task_tree();
+            let child_depth = find(&tree, "far away").depth();
+            assert_eq!(find(&tree, "inside far away").depth(), child_depth + 1);
+            assert_eq!(find(&tree, "far away").kind(), FrameKind::Child);
+            gate.open();
+            child.await.unwrap();
+            assert!(n.cancel_scope().task_tree().find("far away").is_none());
+            Ok(())
+        });
+        outcome.await.unwrap();
+    }));
+}
