@@ -960,7 +960,7 @@ proptest! {
                 prop_assert_eq!(ended, outer.is_cancelled);
                 inner.is_left |= inner.is_cancelled || outer.is_cancelled;
                 outer.is_left |= outer.is_cancelled;
-            } else if (outer.is_cancelled || inner.is_cancelled) && !(inner.is_left && !outer.is_cancelled) {
+            } else if outer.is_cancelled || (inner.is_cancelled && !inner.is_left) {
                 prop_assert!(probe.is_woken(), "a scope is past its deadline, and its task sleeps");
             }
             prop_assert!(clock.n_alive() <= 2, "{} timers", clock.n_alive());
