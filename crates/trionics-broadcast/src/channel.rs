@@ -105,6 +105,8 @@ pub(crate) struct Member {
     /// All values lost; written by the subscriber only.
     lost: AtomicU64,
     is_closed: AtomicBool,
+    /// How far behind `head` the subscriber may be to read without a closer look: the window, but zero once it is closed.
+    reach: AtomicU64,
     /// The place in `Table::members`; only used under the table's lock.
     index: AtomicUsize,
 }
@@ -117,6 +119,8 @@ pub(crate) struct Reader<T> {
     base: u64,
     /// The block that was read last.
     block: Option<Block<T>>,
+    /// How many slots of `block` can be read without a closer look: none while parked, and never the last, with which the block is given up.
+    n_quick: usize,
     /// The position before which this subscriber has let the others go first.
     graced_at: u64,
     /// Whether this subscription has held the intake: all who hold it later know of its existence, and do not believe to be alone.
@@ -229,6 +233,11 @@ impl<S: Stream> Channel<S> {
             cursor: AtomicU64::new(cursor),
             lost: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
+            reach: AtomicU64::new(if self.waits_for_slowest {
+                0
+            } else {
+                self.window
+            }),
             index: AtomicUsize::new(table.members.len()),
         });
         table.next_id += 1;
@@ -239,6 +248,7 @@ impl<S: Stream> Channel<S> {
             cursor,
             base: 0,
             block: None,
+            n_quick: 0,
             graced_at: u64::MAX,
             is_known: false,
             ticket: Ticket::default(),
@@ -251,6 +261,7 @@ impl<S: Stream> Channel<S> {
         if member.is_closed.swap(true, Ordering::SeqCst) {
             return;
         }
+        member.reach.store(0, Ordering::Relaxed);
         let removed = table.remove(member);
         let n_open = table.members.len();
         self.n_open.store(n_open, Ordering::SeqCst);
@@ -269,8 +280,8 @@ impl<S: Stream> Channel<S> {
 
     /// Gives one handle up; the last one gets the source.
     pub(crate) fn give_up(&self, reader: &mut Reader<S::Item>) -> Option<Pin<Box<S>>> {
-        self.signal.waiting.cancel(&mut reader.ticket);
-        reader.block = None;
+        self.unpark(reader);
+        reader.forget_block();
         self.close(&reader.member);
         let mut table = lock(&self.table);
         table.n_handles -= 1;
@@ -404,7 +415,7 @@ impl<S: Stream> Channel<S> {
         if let Some((block, base)) = found {
             reader.base = base;
             // The old block is dropped here, with no lock held.
-            reader.block = Some(block);
+            drop(reader.enter(block));
         }
     }
 
@@ -421,21 +432,30 @@ impl<S: Stream> Channel<S> {
         }
     }
 
-    /// The slot to read, if it is in the block that was read last: the way that nearly all receives take.
+    /// The next value, if that takes no closer look: the way that nearly all receives take.
     #[inline]
-    pub(crate) fn next_slot(&self, reader: &mut Reader<S::Item>) -> Option<usize> {
-        if reader.ticket.is_held() || self.waits_for_slowest || reader.member.is_closed() {
+    pub(crate) fn next_value<'r>(&self, reader: &'r mut Reader<S::Item>) -> Option<&'r S::Item> {
+        let cursor = reader.cursor;
+        let index = cursor.wrapping_sub(reader.base) as usize;
+        if index >= reader.n_quick {
             return None;
         }
         let published = self.head.load(Ordering::Acquire) >> FLAG_BITS;
-        let is_in_window = published.wrapping_sub(reader.cursor).wrapping_sub(1) < self.window;
-        let index = reader.cursor.wrapping_sub(reader.base) as usize;
-        let block_len = reader.block.as_ref().map_or(0, |block| block.len());
-        if !is_in_window || index >= block_len {
+        let reach = reader.member.reach.load(Ordering::Relaxed);
+        if published.wrapping_sub(cursor).wrapping_sub(1) >= reach {
             return None;
         }
-        reader.move_to(reader.cursor + 1);
-        Some(index)
+        reader.move_to(cursor + 1);
+        reader.block.as_deref()?.get(index)?.get()
+    }
+
+    /// Gives up the place among the parked, if there is one.
+    #[inline]
+    pub(crate) fn unpark(&self, reader: &mut Reader<S::Item>) {
+        if reader.ticket.is_held() {
+            self.signal.waiting.cancel(&mut reader.ticket);
+            reader.set_quick();
+        }
     }
 
     /// What is there; the task is then parked no longer.
@@ -445,12 +465,12 @@ impl<S: Stream> Channel<S> {
             Step::Slot(index) => Some(Delivery::Slot(index)),
             Step::Lost(count) => Some(Delivery::Lost(count)),
             Step::End => {
-                reader.block = None;
+                reader.forget_block();
                 None
             }
             Step::Empty => return Poll::Pending,
         };
-        self.signal.waiting.cancel(&mut reader.ticket);
+        self.unpark(reader);
         Poll::Ready(found)
     }
 
@@ -527,6 +547,7 @@ impl<S: Stream> Channel<S> {
                 self.signal
                     .waiting
                     .register(&mut reader.ticket, owner, context.waker());
+                reader.n_quick = 0;
                 is_parked = true;
                 if let found @ Poll::Ready(_) = self.poll_window(reader) {
                     return found;
@@ -560,7 +581,7 @@ impl<S: Stream> Channel<S> {
         };
         drop(holder.intake.take());
         reader.is_known = true;
-        self.signal.waiting.cancel(&mut reader.ticket);
+        self.unpark(reader);
         // A value that was moved is for nobody else: whoever has come meanwhile does not rely on being woken from here
         // (see `Reader::is_known`).
         if !matches!(pulled, Pulled::Moved(_)) {
@@ -613,7 +634,7 @@ impl<S: Stream> Channel<S> {
         };
 
         if self.is_alone(reader) && (!intake.keeps_values || self.forget_window(intake, garbage)) {
-            if let Some(block) = reader.block.take() {
+            if let Some(block) = reader.forget_block() {
                 Garbage::of(garbage).blocks.push(block);
             }
             if !was_held {
@@ -647,7 +668,7 @@ impl<S: Stream> Channel<S> {
         let is_for_reader = reader.cursor == published;
         if is_for_reader && (reader.base != intake.base || reader.block.is_none()) {
             reader.base = intake.base;
-            if let Some(left) = reader.block.replace(Arc::clone(block)) {
+            if let Some(left) = reader.enter(Arc::clone(block)) {
                 Garbage::of(garbage).blocks.push(left);
             }
         }
@@ -896,13 +917,28 @@ impl<T> Reader<T> {
             .as_ref()
             .is_some_and(|block| index + 1 == block.len())
         {
-            self.block = None;
+            self.forget_block();
         }
         value
     }
 
-    pub(crate) fn forget_block(&mut self) {
-        self.block = None;
+    /// Reads in this block from here on; gives back the one before.
+    fn enter(&mut self, block: Block<T>) -> Option<Block<T>> {
+        let left = self.block.replace(block);
+        self.set_quick();
+        left
+    }
+
+    pub(crate) fn forget_block(&mut self) -> Option<Block<T>> {
+        self.n_quick = 0;
+        self.block.take()
+    }
+
+    fn set_quick(&mut self) {
+        self.n_quick = match &self.block {
+            Some(block) if !self.ticket.is_held() => block.len() - 1,
+            _ => 0,
+        };
     }
 }
 

@@ -201,8 +201,8 @@ impl<S: Stream> BroadcastReceiver<S> {
     where
         S::Item: Clone,
     {
-        if let Some(index) = self.channel.next_slot(&mut self.reader) {
-            return Poll::Ready(Some(Ok(self.reader.take(index))));
+        if let Some(value) = self.channel.next_value(&mut self.reader) {
+            return Poll::Ready(Some(Ok(value.clone())));
         }
         self.poll_slowly(context)
     }
@@ -251,6 +251,9 @@ impl<S: Stream> BroadcastReceiver<S> {
     where
         S::Item: Clone,
     {
+        if let Some(value) = self.channel.next_value(&mut self.reader) {
+            return Ok(value.clone());
+        }
         match self.channel.advance(&mut self.reader) {
             Step::Slot(index) => Ok(self.reader.take(index)),
             Step::Lost(count) => Err(Lagged::new(count).into()),
@@ -287,7 +290,7 @@ impl<S: Stream> BroadcastReceiver<S> {
 
     /// Ends this subscription: its receives give the end from here on, others go on. A second time has no effect.
     pub fn close(&mut self) {
-        self.channel.signal.waiting.cancel(&mut self.reader.ticket);
+        self.channel.unpark(&mut self.reader);
         self.reader.forget_block();
         self.channel.close(&self.reader.member);
     }
@@ -440,8 +443,7 @@ impl<S: Stream> Drop for Recv<'_, S> {
     #[inline]
     fn drop(&mut self) {
         let receiver = &mut *self.receiver;
-        let waiting = &receiver.channel.signal.waiting;
-        waiting.cancel(&mut receiver.reader.ticket);
+        receiver.channel.unpark(&mut receiver.reader);
     }
 }
 
@@ -482,8 +484,7 @@ impl<'a, S: Stream> Future for RecvRef<'a, S> {
 impl<S: Stream> Drop for RecvRef<'_, S> {
     fn drop(&mut self) {
         if let Some(receiver) = &mut self.receiver {
-            let waiting = &receiver.channel.signal.waiting;
-            waiting.cancel(&mut receiver.reader.ticket);
+            receiver.channel.unpark(&mut receiver.reader);
         }
     }
 }
