@@ -45,6 +45,7 @@ pub(crate) struct Channel<S: Stream> {
     /// Number of values published, and the flags; read by every receive.
     head: Padded<AtomicU64>,
     pub(crate) window: u64,
+    /// A power of two, so that finding a block takes no division.
     block_len: usize,
     /// Whether a full window makes the source wait.
     waits_for_slowest: bool,
@@ -173,7 +174,7 @@ impl<S: Stream> Channel<S> {
         Self {
             head: Padded(AtomicU64::new(0)),
             window: window as u64,
-            block_len: (window / 2).clamp(1, MAX_BLOCK_LEN),
+            block_len: 1 << (window / 2).clamp(1, MAX_BLOCK_LEN).ilog2(),
             waits_for_slowest: settings.waits_for_slowest,
             keeps_for_latecomers: settings.keeps_for_latecomers,
             waker: Waker::from(Arc::clone(&signal)),
@@ -426,10 +427,37 @@ impl<S: Stream> Channel<S> {
         reader: &mut Reader<S::Item>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Delivery<S::Item>>> {
+        if self.is_caught_up(reader) {
+            match self.signal.state() {
+                IDLE => {
+                    if let Some(intake) = try_lock(&self.intake) {
+                        return match self.pull(reader, intake) {
+                            Pulled::Slot(index) => Poll::Ready(Some(Delivery::Slot(index))),
+                            Pulled::Moved(value) => Poll::Ready(Some(Delivery::Moved(value))),
+                            other => self.poll_or_park(reader, context, Some(other)),
+                        };
+                    }
+                }
+                ARMED => {
+                    self.park(reader, context);
+                    if self.is_caught_up(reader) && self.signal.state() == ARMED {
+                        return Poll::Pending;
+                    }
+                }
+                _ => {}
+            }
+        }
         match self.poll_window(reader) {
-            Poll::Pending => self.poll_source(reader, context),
+            Poll::Pending => self.poll_or_park(reader, context, None),
             found => found,
         }
+    }
+
+    /// Whether there is nothing to be read, and the source has not ended as far as is known.
+    #[inline]
+    fn is_caught_up(&self, reader: &Reader<S::Item>) -> bool {
+        self.head.load(Ordering::Acquire) == reader.cursor << FLAG_BITS
+            && !reader.member.is_closed()
     }
 
     /// The next value, if that takes no closer look: the way that nearly all receives take.
@@ -449,13 +477,53 @@ impl<S: Stream> Channel<S> {
         reader.block.as_deref()?.get(index)?.get()
     }
 
+    /// A clone of the value in a slot that a receive has named.
+    #[inline]
+    pub(crate) fn take(&self, reader: &mut Reader<S::Item>, index: usize) -> S::Item
+    where
+        S::Item: Clone,
+    {
+        let value = reader.value(index).clone();
+        let is_last = |block: &Block<_>| index + 1 == block.len();
+        if reader.block.as_ref().is_some_and(is_last) {
+            self.turn_page(reader);
+        }
+        value
+    }
+
+    /// Nothing is left to be read in the block: lets its values be freed, and goes on to the next if there is one.
+    fn turn_page(&self, reader: &mut Reader<S::Item>) {
+        reader.forget_block();
+        if reader.cursor < self.published() && !reader.member.is_closed() {
+            self.fetch_block(reader);
+        }
+    }
+
+    /// The next value again, if the task was woken since it has parked.
+    #[inline]
+    pub(crate) fn next_value_after_wake<'r>(
+        &self,
+        reader: &'r mut Reader<S::Item>,
+    ) -> Option<&'r S::Item> {
+        if !self.signal.waiting.has_woken(&mut reader.ticket) {
+            return None;
+        }
+        reader.set_quick();
+        self.next_value(reader)
+    }
+
     /// Gives up the place among the parked, if there is one.
     #[inline]
     pub(crate) fn unpark(&self, reader: &mut Reader<S::Item>) {
         if reader.ticket.is_held() {
-            self.signal.waiting.cancel(&mut reader.ticket);
-            reader.set_quick();
+            self.unpark_held(reader);
         }
+    }
+
+    #[cold]
+    fn unpark_held(&self, reader: &mut Reader<S::Item>) {
+        self.signal.waiting.cancel(&mut reader.ticket);
+        reader.set_quick();
     }
 
     /// What is there; the task is then parked no longer.
@@ -474,27 +542,16 @@ impl<S: Stream> Channel<S> {
         Poll::Ready(found)
     }
 
-    /// Asks the source, or parks.
-    #[inline]
-    fn poll_source(
-        &self,
-        reader: &mut Reader<S::Item>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Delivery<S::Item>>> {
-        let mut pulled = None;
-        if self.signal.state() == IDLE
-            && let Some(intake) = try_lock(&self.intake)
-        {
-            match self.pull(reader, intake) {
-                Pulled::Slot(index) => return Poll::Ready(Some(Delivery::Slot(index))),
-                Pulled::Moved(value) => return Poll::Ready(Some(Delivery::Moved(value))),
-                other => pulled = Some(other),
-            }
-        }
-        self.poll_or_park(reader, context, pulled)
+    /// Parks the task; what it waits for must be looked at again afterwards.
+    fn park(&self, reader: &mut Reader<S::Item>, context: &mut Context<'_>) {
+        let owner = reader.member.id;
+        self.signal
+            .waiting
+            .register(&mut reader.ticket, owner, context.waker());
+        reader.n_quick = 0;
     }
 
-    /// Goes on from what came of the first attempt.
+    /// Asks the source, or parks; goes on from what came of a first attempt.
     #[cold]
     fn poll_or_park(
         &self,
@@ -543,11 +600,7 @@ impl<S: Stream> Channel<S> {
                 return Poll::Pending;
             }
             if !is_parked {
-                let owner = reader.member.id;
-                self.signal
-                    .waiting
-                    .register(&mut reader.ticket, owner, context.waker());
-                reader.n_quick = 0;
+                self.park(reader, context);
                 is_parked = true;
                 if let found @ Poll::Ready(_) = self.poll_window(reader) {
                     return found;
@@ -608,7 +661,8 @@ impl<S: Stream> Channel<S> {
     ) -> Pulled<S::Item> {
         let head = self.head.load(Ordering::Acquire);
         let published = head >> FLAG_BITS;
-        if head & ENDED != 0 || published > reader.cursor {
+        let was_held = head & HELD != 0;
+        if head != reader.cursor << FLAG_BITS && (head & ENDED != 0 || published > reader.cursor) {
             return Pulled::Changed;
         }
         if matches!(self.signal.state(), ARMED | BLOCKED)
@@ -617,7 +671,6 @@ impl<S: Stream> Channel<S> {
             return Pulled::Parked;
         }
 
-        let was_held = head & HELD != 0;
         let polled = if was_held {
             Poll::Ready(intake.held.take())
         } else {
@@ -854,9 +907,10 @@ impl<T> Table<T> {
     /// The block with this position, and its first position.
     fn find(&self, position: u64, block_len: usize) -> Option<(Block<T>, u64)> {
         let offset = position.checked_sub(self.first)?;
-        let index = offset / block_len as u64;
+        let index = offset >> block_len.trailing_zeros();
         let block = self.blocks.get(usize::try_from(index).ok()?)?;
-        Some((Arc::clone(block), self.first + index * block_len as u64))
+        let base = position - (offset & (block_len as u64 - 1));
+        Some((Arc::clone(block), base))
     }
 
     /// Takes out the blocks that no position in the window falls into.
@@ -902,24 +956,6 @@ impl<T> Reader<T> {
             .as_deref()
             .and_then(|block| block[index].get())
             .expect("a slot that was named has its value")
-    }
-
-    /// A clone of the value in a slot that a receive has named.
-    #[inline]
-    pub(crate) fn take(&mut self, index: usize) -> T
-    where
-        T: Clone,
-    {
-        let value = self.value(index).clone();
-        // Nothing is left to be read here: let the values be freed.
-        if self
-            .block
-            .as_ref()
-            .is_some_and(|block| index + 1 == block.len())
-        {
-            self.forget_block();
-        }
-        value
     }
 
     /// Reads in this block from here on; gives back the one before.

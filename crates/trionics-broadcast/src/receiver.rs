@@ -211,11 +211,14 @@ impl<S: Stream> BroadcastReceiver<S> {
     where
         S::Item: Clone,
     {
+        if let Some(value) = self.channel.next_value_after_wake(&mut self.reader) {
+            return Poll::Ready(Some(Ok(value.clone())));
+        }
         self.channel
             .poll_receive(&mut self.reader, context)
             .map(|delivery| {
                 delivery.map(|delivery| match delivery {
-                    Delivery::Slot(index) => Ok(self.reader.take(index)),
+                    Delivery::Slot(index) => Ok(self.channel.take(&mut self.reader, index)),
                     Delivery::Moved(value) => Ok(value),
                     Delivery::Lost(count) => Err(Lagged::new(count)),
                 })
@@ -255,7 +258,7 @@ impl<S: Stream> BroadcastReceiver<S> {
             return Ok(value.clone());
         }
         match self.channel.advance(&mut self.reader) {
-            Step::Slot(index) => Ok(self.reader.take(index)),
+            Step::Slot(index) => Ok(self.channel.take(&mut self.reader, index)),
             Step::Lost(count) => Err(Lagged::new(count).into()),
             Step::Empty => Err(TryRecvError::Empty),
             Step::End => Err(TryRecvError::Closed),
