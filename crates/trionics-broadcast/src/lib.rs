@@ -84,7 +84,10 @@ mod loom;
 pub use self::{
     broadcast::Broadcast,
     error::{BroadcastError, CapacityError, Lagged, MAX_BUFFER_SIZE, TryRecvError},
-    fallible::{TryBroadcastReceiver, try_broadcast_receiver},
+    fallible::{
+        Received, TryBroadcastReceiver, UntilFailure, WeakTryBroadcastReceiver,
+        try_broadcast_receiver,
+    },
     handle::{CloseHandle, Closed, WeakBroadcastReceiver},
     receiver::{BroadcastReceiver, Recv, RecvRef, ValueRef, broadcast_receiver},
     skip::SkipLagged,

@@ -12,7 +12,6 @@ use std::{
 use futures::{FutureExt, Stream, StreamExt, executor::block_on, stream, stream::FusedStream};
 use trionics_broadcast::{
     Broadcast, BroadcastError, BroadcastReceiver, Closed, TryRecvError, broadcast_receiver,
-    try_broadcast_receiver,
 };
 
 use self::common::{Feed, Task, drain, feed, lost, next, poll, value};
@@ -355,76 +354,6 @@ fn statistics_name_the_puller() {
     assert_eq!(first.statistics().puller, None);
 }
 
-/// A source that fails: every subscriber is told once, after its backlog, and late ones too; then the end, for ever.
-#[test]
-fn a_failure_reaches_every_subscriber_once() {
-    #[derive(Debug)]
-    struct NotClone;
-    let source = stream::iter([Ok(1), Ok(2), Err(NotClone), Ok(3)]);
-    let mut fast = try_broadcast_receiver(source, 1).unwrap();
-    let mut slow = fast.subscribe();
-    let closed = fast.subscribe();
-    assert_eq!(block_on(fast.recv()).unwrap().unwrap(), 1);
-    assert!(fast.failure().is_none());
-    assert_eq!(block_on(fast.recv()).unwrap().unwrap(), 2);
-    assert!(matches!(
-        block_on(fast.recv()),
-        Some(Err(BroadcastError::Source(_)))
-    ));
-    assert!(fast.failure().is_some());
-    assert!(block_on(fast.next()).is_none() && fast.is_terminated());
-    let late = slow.subscribe();
-    assert!(!late.is_terminated());
-    match block_on(slow.recv()) {
-        Some(Err(BroadcastError::Lagged(lagged))) => assert_eq!(lagged.count(), 1),
-        other => panic!("{other:?}"),
-    }
-    assert_eq!(block_on(slow.next()).unwrap().unwrap(), 2);
-    for mut receiver in [slow, late] {
-        assert!(matches!(
-            block_on(receiver.next()),
-            Some(Err(BroadcastError::Source(_)))
-        ));
-        assert!(block_on(receiver.next()).is_none());
-        assert!(receiver.into_source().is_none());
-    }
-    drop(fast);
-    let mut closed = closed;
-    closed.close();
-    assert!(
-        block_on(closed.recv()).is_none(),
-        "a closed subscription is told nothing"
-    );
-    let source = closed.into_source().unwrap();
-    assert_eq!(block_on(source.collect::<Vec<_>>()).len(), 1);
-}
-
-/// A failure wakes all who wait.
-#[test]
-fn a_failure_wakes_all() {
-    let (feeder, source) = feed::<Result<u32, &str>>();
-    let mut first = try_broadcast_receiver(source, 4).unwrap();
-    let mut second = first.subscribe();
-    let task = Task::new();
-    assert!(task.poll_future(pin!(first.recv())).is_pending());
-    let mut waiting = pin!(second.recv());
-    assert!(task.poll_future(waiting.as_mut()).is_pending());
-    feeder.send(Err("gone"));
-    assert_eq!(task.wakes.take(), 1);
-    match task.poll_future(waiting) {
-        Poll::Ready(Some(Err(BroadcastError::Source(error)))) => assert_eq!(*error, "gone"),
-        other => panic!("{other:?}"),
-    }
-}
-
-/// A refused window gives a fallible source back as well.
-#[test]
-fn a_fallible_source_is_refused_too() {
-    let source = stream::iter([Ok::<u32, ()>(1)]);
-    let refused = try_broadcast_receiver(source, 0).unwrap_err();
-    assert_eq!(block_on(refused.into_source().next()), Some(Ok(1)));
-}
-
 /// B-062: with back-pressure a full window makes the source wait until the slowest has read, and nobody loses anything.
 #[test]
 fn a_full_window_waits_for_the_slowest() {
@@ -523,7 +452,8 @@ fn handles_are_for_all_threads() {
     // `Feed` is neither `Sync` nor `Unpin`.
     all::<BroadcastReceiver<Feed<u32>>>();
     all::<trionics_broadcast::TryBroadcastReceiver<Feed<Result<u32, String>>>>();
-    all::<trionics_broadcast::SkipLagged<Feed<u32>>>();
+    all::<trionics_broadcast::SkipLagged<BroadcastReceiver<Feed<u32>>>>();
+    all::<trionics_broadcast::WeakTryBroadcastReceiver<Feed<Result<u32, String>>>>();
     all::<trionics_broadcast::CloseHandle<Feed<u32>>>();
     all::<trionics_broadcast::WeakBroadcastReceiver<Feed<u32>>>();
     all::<trionics_broadcast::Recv<'_, Feed<u32>>>();
