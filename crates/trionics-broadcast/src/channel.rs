@@ -647,7 +647,7 @@ impl<S: Stream> Channel<S> {
             }
         }
         if let Some(garbage) = garbage {
-            self.recycle(*garbage);
+            self.recycle(garbage);
         }
         pulled
     }
@@ -657,7 +657,7 @@ impl<S: Stream> Channel<S> {
         &self,
         reader: &mut Reader<S::Item>,
         intake: &mut Intake<S>,
-        garbage: &mut Option<Box<Garbage<S::Item>>>,
+        garbage: &mut Option<Garbage<S::Item>>,
     ) -> Pulled<S::Item> {
         let head = self.head.load(Ordering::Acquire);
         let published = head >> FLAG_BITS;
@@ -688,7 +688,7 @@ impl<S: Stream> Channel<S> {
 
         if self.is_alone(reader) && (!intake.keeps_values || self.forget_window(intake, garbage)) {
             if let Some(block) = reader.forget_block() {
-                Garbage::of(garbage).blocks.push(block);
+                Garbage::of(garbage).put(block);
             }
             if !was_held {
                 return Pulled::Moved(value);
@@ -722,7 +722,7 @@ impl<S: Stream> Channel<S> {
         if is_for_reader && (reader.base != intake.base || reader.block.is_none()) {
             reader.base = intake.base;
             if let Some(left) = reader.enter(Arc::clone(block)) {
-                Garbage::of(garbage).blocks.push(left);
+                Garbage::of(garbage).put(left);
             }
         }
         if index + 1 == self.block_len {
@@ -742,7 +742,7 @@ impl<S: Stream> Channel<S> {
     fn open_block(
         &self,
         intake: &mut Intake<S>,
-        garbage: &mut Option<Box<Garbage<S::Item>>>,
+        garbage: &mut Option<Garbage<S::Item>>,
         published: u64,
         may_yield: bool,
     ) -> bool {
@@ -751,11 +751,10 @@ impl<S: Stream> Channel<S> {
             return false;
         }
         let spare = table.spare.take();
-        drop(table);
         let block = spare.unwrap_or_else(|| new_block(self.block_len));
-        let mut table = lock(&self.table);
-        let evicted = &mut Garbage::of(garbage).blocks;
-        table.evict(published, self.window, self.block_len, evicted);
+        table.evict(published, self.window, self.block_len, |evicted| {
+            Garbage::of(garbage).put(evicted);
+        });
         if table.blocks.is_empty() {
             table.first = published;
         }
@@ -802,24 +801,24 @@ impl<S: Stream> Channel<S> {
     fn forget_window(
         &self,
         intake: &mut Intake<S>,
-        garbage: &mut Option<Box<Garbage<S::Item>>>,
+        garbage: &mut Option<Garbage<S::Item>>,
     ) -> bool {
         let garbage = Garbage::of(garbage);
         let mut table = lock(&self.table);
         if table.members.len() != 1 {
             return false;
         }
-        garbage.blocks.extend(table.blocks.drain(..));
+        garbage.more.extend(table.blocks.drain(..));
         drop(table);
         intake.keeps_values = false;
-        garbage.blocks.extend(intake.block.take());
+        garbage.more.extend(intake.block.take());
         true
     }
 
     /// Drops what is not needed any more, with no lock held, and keeps one block for its memory.
     #[cold]
     fn recycle(&self, garbage: Garbage<S::Item>) {
-        for mut block in garbage.blocks {
+        for mut block in garbage.block.into_iter().chain(garbage.more) {
             // A subscriber that has not moved on still has this block: the last to leave it frees it.
             let Some(slots) = Arc::get_mut(&mut block) else {
                 continue;
@@ -919,11 +918,11 @@ impl<T> Table<T> {
         published: u64,
         window: u64,
         block_len: usize,
-        evicted: &mut Vec<Block<T>>,
+        mut evicted: impl FnMut(Block<T>),
     ) {
         let block_len = block_len as u64;
         while !self.blocks.is_empty() && self.first + block_len + window <= published {
-            evicted.extend(self.blocks.pop_front());
+            self.blocks.pop_front().map(&mut evicted);
             self.first += block_len;
         }
     }
@@ -995,18 +994,26 @@ impl Member {
 
 /// What is to be dropped once no lock is held.
 struct Garbage<T> {
-    blocks: Vec<Block<T>>,
+    /// There is seldom more than one: then nothing is allocated.
+    block: Option<Block<T>>,
+    more: Vec<Block<T>>,
     value: Option<T>,
 }
 
 impl<T> Garbage<T> {
-    fn of(garbage: &mut Option<Box<Self>>) -> &mut Self {
-        garbage.get_or_insert_with(|| {
-            Box::new(Self {
-                blocks: Vec::new(),
-                value: None,
-            })
+    fn of(garbage: &mut Option<Self>) -> &mut Self {
+        garbage.get_or_insert_with(|| Self {
+            block: None,
+            more: Vec::new(),
+            value: None,
         })
+    }
+
+    fn put(&mut self, block: Block<T>) {
+        match &self.block {
+            None => self.block = Some(block),
+            Some(_) => self.more.push(block),
+        }
     }
 }
 
