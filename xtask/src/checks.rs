@@ -17,9 +17,23 @@ pub(crate) struct Model {
 /// Bound each so that it ends within a minute.
 pub(crate) const MODELS: &[Model] = &[Model {
     name: "broadcast",
-    purpose: "loom: the channel's interleavings of two and three threads",
+    purpose: "loom: interleavings of two and three threads, in a block and in the channel",
     env: &[("RUSTFLAGS", "--cfg trionics_loom")],
-    args: "test --package trionics-broadcast --release --test loom",
+    args: "test --package trionics-broadcast --release --lib --test loom",
+}];
+
+/// The tests of a package that has unsafe code, once more under AddressSanitizer, which only a nightly toolchain has.
+pub(crate) struct Sanitized {
+    /// The step is called `sanitize-NAME`.
+    pub(crate) name: &'static str,
+    /// The package whose tests are run.
+    pub(crate) package: &'static str,
+}
+
+/// Every package whose root does not forbid unsafe code.
+pub(crate) const SANITIZED: &[Sanitized] = &[Sanitized {
+    name: "broadcast",
+    package: "trionics-broadcast",
 }];
 
 /// An example that ends by itself, and ends well only if what it shows is true.
@@ -37,10 +51,19 @@ pub(crate) struct Example {
 }
 
 /// All are built in release mode.
-pub(crate) const EXAMPLES: &[Example] = &[Example {
-    name: "feed",
-    package: "trionics",
-    purpose: "a feed server on real sockets, cancelled in full flight",
-    args: "",
-    limit: Duration::from_secs(120),
-}];
+pub(crate) const EXAMPLES: &[Example] = &[
+    Example {
+        name: "feed",
+        package: "trionics",
+        purpose: "a feed server on real sockets, cancelled in full flight",
+        args: "",
+        limit: Duration::from_secs(120),
+    },
+    Example {
+        name: "fan_out",
+        package: "trionics-broadcast",
+        purpose: "one TCP stream for 1 000 tasks, a third of them slow: what each received and lost adds up",
+        args: "",
+        limit: Duration::from_secs(120),
+    },
+];

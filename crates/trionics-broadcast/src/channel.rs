@@ -5,7 +5,7 @@
 //!
 //! Invariants, besides S1 in `signal`:
 //!
-//! * C1: only the holder of the intake's lock writes `head`, and a slot is set before `head` passes it.
+//! * C1: only the holder of the intake's lock writes `head`, and a value is appended before `head` passes it.
 //! * C2: a position in the window has a slot in the table or, if its value was moved to the only subscriber, no reader.
 //! * C3: no code of the user (source apart, under the intake's lock that nobody waits for) runs under a lock: no clone, no drop, no waker.
 
@@ -21,10 +21,11 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
+    block::{Appender, SharedBlock},
     broadcast::Broadcast,
     loom::{
-        AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, fence, let_others_run,
-        lock, try_lock,
+        AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, fence, let_others_run, lock,
+        try_lock,
     },
     signal::{ARMED, BLOCKED, IDLE, POLLING, Signal, Ticket},
 };
@@ -37,9 +38,6 @@ const FLAG_BITS: u32 = 2;
 
 /// The largest number of values in a block.
 const MAX_BLOCK_LEN: usize = 32;
-
-/// A run of consecutive positions; each slot is set once, before `head` passes it.
-pub(crate) type Block<T> = Arc<[OnceLock<T>]>;
 
 pub(crate) struct Channel<S: Stream> {
     /// Number of values published, and the flags; read by every receive.
@@ -75,8 +73,8 @@ struct Intake<S: Stream> {
     /// Taken when the last handle is given up.
     source: Option<Pin<Box<S>>>,
     held: Option<S::Item>,
-    /// The newest block, if it has room.
-    block: Option<Block<S::Item>>,
+    /// Of the newest block, if it has room.
+    appender: Option<Appender<S::Item>>,
     /// The position of its first slot.
     base: u64,
     /// Whether the table may hold blocks.
@@ -85,11 +83,11 @@ struct Intake<S: Stream> {
 
 /// What is needed once per block, or by those who come and go.
 pub(crate) struct Table<T> {
-    blocks: VecDeque<Block<T>>,
+    blocks: VecDeque<SharedBlock<T>>,
     /// The position of the first block's first slot.
     first: u64,
     /// An emptied block, kept for its memory.
-    spare: Option<Block<T>>,
+    spare: Option<Appender<T>>,
     /// The open subscriptions.
     pub(crate) members: Vec<Arc<Member>>,
     /// Subscriptions that were not given up, open or closed.
@@ -119,7 +117,7 @@ pub(crate) struct Reader<T> {
     /// The position of the first slot in `block`.
     base: u64,
     /// The block that was read last.
-    block: Option<Block<T>>,
+    block: Option<SharedBlock<T>>,
     /// How many slots of `block` can be read without a closer look: none while parked, and never the last, with which the block is given up.
     n_quick: usize,
     /// The position before which this subscriber has let the others go first.
@@ -188,7 +186,7 @@ impl<S: Stream> Channel<S> {
             intake: Padded(Mutex::new(Intake {
                 source: Some(Box::pin(source)),
                 held: None,
-                block: None,
+                appender: None,
                 base: 0,
                 keeps_values: false,
             })),
@@ -295,7 +293,7 @@ impl<S: Stream> Channel<S> {
         let mut intake = lock(&self.intake);
         let source = intake.source.take();
         let held = intake.held.take();
-        let block = intake.block.take();
+        let block = intake.appender.take();
         drop(intake);
         drop((blocks, spare, held, block));
         source
@@ -319,7 +317,7 @@ impl<S: Stream> Channel<S> {
                 let published = self.published() + 1;
                 self.head.store(published << FLAG_BITS, Ordering::Release);
             }
-            discarded = Some((blocks, intake.block.take(), held));
+            discarded = Some((blocks, intake.appender.take(), held));
         } else {
             drop(table);
         }
@@ -474,7 +472,7 @@ impl<S: Stream> Channel<S> {
             return None;
         }
         reader.move_to(cursor + 1);
-        reader.block.as_deref()?.get(index)?.get()
+        reader.block.as_deref()?.get(index)
     }
 
     /// A clone of the value in a slot that a receive has named.
@@ -484,7 +482,7 @@ impl<S: Stream> Channel<S> {
         S::Item: Clone,
     {
         let value = reader.value(index).clone();
-        let is_last = |block: &Block<_>| index + 1 == block.len();
+        let is_last = |block: &SharedBlock<_>| index + 1 == block.len();
         if reader.block.as_ref().is_some_and(is_last) {
             self.turn_page(reader);
         }
@@ -705,7 +703,7 @@ impl<S: Stream> Channel<S> {
             return Pulled::Changed;
         }
 
-        if intake.block.is_none() {
+        if intake.appender.is_none() {
             let may_yield = reader.graced_at != published && !self.waits_for_slowest;
             if !self.open_block(intake, garbage, published, may_yield) {
                 reader.graced_at = published;
@@ -714,19 +712,18 @@ impl<S: Stream> Channel<S> {
                 return Pulled::Grace;
             }
         }
-        let block = intake.block.as_ref().expect("a block was opened");
-        let index = (published - intake.base) as usize;
-        let stored = block[index].set(value);
-        debug_assert!(stored.is_ok(), "a slot is set once");
+        let appender = intake.appender.as_mut().expect("a block was opened");
+        let index = appender.push(value);
+        debug_assert_eq!(intake.base + index as u64, published);
         let is_for_reader = reader.cursor == published;
         if is_for_reader && (reader.base != intake.base || reader.block.is_none()) {
             reader.base = intake.base;
-            if let Some(left) = reader.enter(Arc::clone(block)) {
+            if let Some(left) = reader.enter(SharedBlock::clone(appender.block())) {
                 Garbage::of(garbage).put(left);
             }
         }
         if index + 1 == self.block_len {
-            intake.block = None;
+            intake.appender = None;
         }
         self.head
             .store((published + 1) << FLAG_BITS, Ordering::Release);
@@ -751,18 +748,18 @@ impl<S: Stream> Channel<S> {
             return false;
         }
         let spare = table.spare.take();
-        let block = spare.unwrap_or_else(|| new_block(self.block_len));
+        let appender = spare.unwrap_or_else(|| Appender::new(self.block_len));
         table.evict(published, self.window, self.block_len, |evicted| {
             Garbage::of(garbage).put(evicted);
         });
         if table.blocks.is_empty() {
             table.first = published;
         }
-        table.blocks.push_back(Arc::clone(&block));
+        table.blocks.push_back(SharedBlock::clone(appender.block()));
         drop(table);
         intake.keeps_values = true;
         intake.base = published;
-        intake.block = Some(block);
+        intake.appender = Some(appender);
         true
     }
 
@@ -811,23 +808,23 @@ impl<S: Stream> Channel<S> {
         garbage.more.extend(table.blocks.drain(..));
         drop(table);
         intake.keeps_values = false;
-        garbage.more.extend(intake.block.take());
+        let block = intake.appender.take();
+        garbage
+            .more
+            .extend(block.map(|appender| SharedBlock::clone(appender.block())));
         true
     }
 
     /// Drops what is not needed any more, with no lock held, and keeps one block for its memory.
     #[cold]
     fn recycle(&self, garbage: Garbage<S::Item>) {
-        for mut block in garbage.block.into_iter().chain(garbage.more) {
+        for block in garbage.block.into_iter().chain(garbage.more) {
             // A subscriber that has not moved on still has this block: the last to leave it frees it.
-            let Some(slots) = Arc::get_mut(&mut block) else {
+            let Some(appender) = Appender::reuse(block) else {
                 continue;
             };
-            for slot in slots {
-                *slot = OnceLock::new();
-            }
             let mut table = lock(&self.table);
-            let surplus = table.spare.replace(block);
+            let surplus = table.spare.replace(appender);
             drop(table);
             drop(surplus);
         }
@@ -904,12 +901,12 @@ impl<T> Table<T> {
     }
 
     /// The block with this position, and its first position.
-    fn find(&self, position: u64, block_len: usize) -> Option<(Block<T>, u64)> {
+    fn find(&self, position: u64, block_len: usize) -> Option<(SharedBlock<T>, u64)> {
         let offset = position.checked_sub(self.first)?;
         let index = offset >> block_len.trailing_zeros();
         let block = self.blocks.get(usize::try_from(index).ok()?)?;
         let base = position - (offset & (block_len as u64 - 1));
-        Some((Arc::clone(block), base))
+        Some((SharedBlock::clone(block), base))
     }
 
     /// Takes out the blocks that no position in the window falls into.
@@ -918,7 +915,7 @@ impl<T> Table<T> {
         published: u64,
         window: u64,
         block_len: usize,
-        mut evicted: impl FnMut(Block<T>),
+        mut evicted: impl FnMut(SharedBlock<T>),
     ) {
         let block_len = block_len as u64;
         while !self.blocks.is_empty() && self.first + block_len + window <= published {
@@ -953,18 +950,18 @@ impl<T> Reader<T> {
     pub(crate) fn value(&self, index: usize) -> &T {
         self.block
             .as_deref()
-            .and_then(|block| block[index].get())
+            .and_then(|block| block.get(index))
             .expect("a slot that was named has its value")
     }
 
     /// Reads in this block from here on; gives back the one before.
-    fn enter(&mut self, block: Block<T>) -> Option<Block<T>> {
+    fn enter(&mut self, block: SharedBlock<T>) -> Option<SharedBlock<T>> {
         let left = self.block.replace(block);
         self.set_quick();
         left
     }
 
-    pub(crate) fn forget_block(&mut self) -> Option<Block<T>> {
+    pub(crate) fn forget_block(&mut self) -> Option<SharedBlock<T>> {
         self.n_quick = 0;
         self.block.take()
     }
@@ -995,8 +992,8 @@ impl Member {
 /// What is to be dropped once no lock is held.
 struct Garbage<T> {
     /// There is seldom more than one: then nothing is allocated.
-    block: Option<Block<T>>,
-    more: Vec<Block<T>>,
+    block: Option<SharedBlock<T>>,
+    more: Vec<SharedBlock<T>>,
     value: Option<T>,
 }
 
@@ -1009,7 +1006,7 @@ impl<T> Garbage<T> {
         })
     }
 
-    fn put(&mut self, block: Block<T>) {
+    fn put(&mut self, block: SharedBlock<T>) {
         match &self.block {
             None => self.block = Some(block),
             Some(_) => self.more.push(block),
@@ -1030,10 +1027,6 @@ impl<S: Stream> Drop for Holder<'_, S> {
             self.channel.end_by_panic(intake);
         }
     }
-}
-
-fn new_block<T>(len: usize) -> Block<T> {
-    (0..len).map(|_| OnceLock::new()).collect()
 }
 
 /// Keeps what it holds on cache lines of its own.
