@@ -387,8 +387,7 @@ impl<S: Stream> Channel<S> {
             let behind = published - reader.cursor;
             if behind > self.window {
                 let lost = behind - self.window;
-                reader.move_to(reader.cursor + lost);
-                reader.add_lost(lost);
+                reader.skip(lost);
                 return Step::Lost(lost);
             }
             let index = reader.cursor.wrapping_sub(reader.base) as usize;
@@ -940,9 +939,19 @@ impl<T> Reader<T> {
         self.member.cursor.store(cursor, Ordering::Release);
     }
 
-    fn add_lost(&mut self, lost: u64) {
+    /// Goes past values that were lost, and lets the block go that they were in.
+    fn skip(&mut self, lost: u64) {
+        self.move_to(self.cursor + lost);
         let before = self.member.lost.load(Ordering::Relaxed);
         self.member.lost.store(before + lost, Ordering::Relaxed);
+        let index = self.cursor - self.base;
+        if self
+            .block
+            .as_ref()
+            .is_some_and(|block| index >= block.len() as u64)
+        {
+            self.forget_block();
+        }
     }
 
     /// The value in a slot that a receive has named.

@@ -167,25 +167,48 @@ fn the_last_subscription_takes_the_values_with_it() {
     }
 }
 
-/// Values leave with the window: no more than the window and the rest of a block are alive, and closing the last subscription frees all.
+/// Values leave with the window: what is alive beside it is less than two blocks, and one for a subscriber that is stuck in it, until
+/// it is told its loss; closing the last subscription frees all.
 #[test]
 fn values_are_freed_when_nobody_can_read_them() {
-    let (feeder, source) = feed::<Arc<u32>>();
-    let mut first = broadcast_receiver(source, 8).unwrap();
-    let mut second = first.subscribe();
-    let values: Vec<_> = (0..100).map(Arc::new).collect();
-    let weak: Vec<Weak<u32>> = values.iter().map(Arc::downgrade).collect();
-    feeder.send_all(values);
-    for _ in 0..100 {
-        value(&mut first);
-        value(&mut second);
-        let alive = weak.iter().filter(|weak| weak.strong_count() == 1).count();
-        assert!(alive <= feeder.n_left() + 8 + 4, "{alive} values are alive");
+    for (window, block) in [
+        (1, 1),
+        (2, 1),
+        (3, 1),
+        (8, 4),
+        (31, 8),
+        (64, 32),
+        (65, 32),
+        (100, 32),
+    ] {
+        let (feeder, source) = feed::<Arc<u32>>();
+        let mut first = broadcast_receiver(source, window).unwrap();
+        let mut second = first.subscribe();
+        let mut stuck = first.subscribe();
+        let values: Vec<_> = (0..500).map(Arc::new).collect();
+        let weak: Vec<Weak<u32>> = values.iter().map(Arc::downgrade).collect();
+        let n_alive = |of: &[Weak<u32>]| of.iter().filter(|of| of.strong_count() > 0).count();
+        feeder.send_all(values);
+        for pulled in 1..=400 {
+            value(&mut first);
+            value(&mut second);
+            if pulled == 1 {
+                value(&mut stuck);
+            }
+            let taken = &weak[..500 - feeder.n_left()];
+            let kept_by_stuck = n_alive(&taken[..block.min(taken.len())]);
+            let most = window + 2 * block - 1;
+            let alive = n_alive(taken);
+            assert!(alive - kept_by_stuck <= most, "{alive} of {window}");
+        }
+        lost(&mut stuck);
+        assert_eq!(n_alive(&weak[..block]), 0, "what was lost is kept");
+        for mut receiver in [first, second, stuck] {
+            receiver.close();
+            assert!(feeder.is_alive(), "the source lives as long as a handle");
+        }
+        assert_eq!(n_alive(&weak[..400]), 0);
     }
-    first.close();
-    second.close();
-    assert!(weak.iter().all(|weak| weak.strong_count() == 0));
-    assert!(feeder.is_alive(), "the source lives as long as a handle");
 }
 
 /// An only subscriber keeps nothing alive, also if there were others before.
