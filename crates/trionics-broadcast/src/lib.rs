@@ -36,7 +36,8 @@
 //! instead of telling. [`Broadcast::wait_for_slowest`] makes the source wait instead of anybody losing values.
 //!
 //! Before a block of values is opened at the expense of a subscriber that has lost nothing yet, whoever is pulling yields to its executor once.
-//! On one thread, subscribers that read therefore lose nothing, also if the source is always ready.
+//! On one thread, subscribers that read therefore lose nothing, also if the source is always ready, as long as the executor runs ready tasks in
+//! turns. (tokio does; but it may let tasks that were spawned from outside the runtime, and have not run yet, wait for some thirty turns.)
 //!
 //! # The end
 //!
