@@ -18,9 +18,9 @@ pub(crate) struct Model {
 pub(crate) const MODELS: &[Model] = &[
     Model {
         name: "broadcast",
-        purpose: "loom: the channel's interleavings of two and three threads",
+        purpose: "loom: interleavings of two and three threads, in a block and in the channel",
         env: &[("RUSTFLAGS", "--cfg trionics_loom")],
-        args: "test --package trionics-broadcast --release --test loom",
+        args: "test --package trionics-broadcast --release --lib --test loom",
     },
     Model {
         name: "nursery",
@@ -29,6 +29,20 @@ pub(crate) const MODELS: &[Model] = &[
         args: "test --package trionics-nursery --release --test shuttle",
     },
 ];
+
+/// The tests of a package that has unsafe code, once more under AddressSanitizer, which only a nightly toolchain has.
+pub(crate) struct Sanitized {
+    /// The step is called `sanitize-NAME`.
+    pub(crate) name: &'static str,
+    /// The package whose tests are run.
+    pub(crate) package: &'static str,
+}
+
+/// Every package whose root does not forbid unsafe code.
+pub(crate) const SANITIZED: &[Sanitized] = &[Sanitized {
+    name: "broadcast",
+    package: "trionics-broadcast",
+}];
 
 /// An example that ends by itself, and ends well only if what it shows is true.
 pub(crate) struct Example {
@@ -54,6 +68,13 @@ pub(crate) const EXAMPLES: &[Example] = &[
         limit: Duration::from_secs(60),
     },
     Example {
+        name: "tree",
+        package: "trionics-nursery",
+        purpose: "a program that prints its task tree while it runs and while it shuts down",
+        args: "",
+        limit: Duration::from_secs(60),
+    },
+    Example {
         name: "feed",
         package: "trionics",
         purpose: "a feed server on real sockets, cancelled in full flight",
@@ -61,10 +82,10 @@ pub(crate) const EXAMPLES: &[Example] = &[
         limit: Duration::from_secs(120),
     },
     Example {
-        name: "tree",
-        package: "trionics-nursery",
-        purpose: "a program that prints its task tree while it runs and while it shuts down",
+        name: "fan_out",
+        package: "trionics-broadcast",
+        purpose: "one TCP stream for 1 000 tasks, a third of them slow: what each received and lost adds up",
         args: "",
-        limit: Duration::from_secs(60),
+        limit: Duration::from_secs(120),
     },
 ];

@@ -1,11 +1,16 @@
 //! `cargo xtask ci`: every check, in order of what it costs.
 
-use std::{env, path::PathBuf, process::Stdio, time::Instant};
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use crate::{
     Trouble,
-    checks::{EXAMPLES, Example, MODELS},
-    step::{Step, cargo, seconds},
+    checks::{EXAMPLES, Example, MODELS, SANITIZED, Sanitized},
+    step::{Step, cargo, nightly_cargo, seconds},
     workspace,
 };
 
@@ -46,10 +51,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Trouble> {
             step.purpose
         );
         let step_started = Instant::now();
-        let outcome = prepare(&step.name).and_then(|()| step.run());
+        let outcome = prepare(&step.name).and_then(|readiness| match readiness {
+            Readiness::Ready => step.run().map(|()| "ok".to_owned()),
+            Readiness::Skip(reason) => Ok(format!("skipped ({reason})")),
+        });
         let duration = seconds(step_started.elapsed());
         let verdict = match &outcome {
-            Ok(()) => "ok".to_owned(),
+            Ok(verdict) => verdict.clone(),
             Err(reason) => format!("FAILED ({reason})"),
         };
         println!("<== {}: {verdict}, {duration}", step.name);
@@ -162,6 +170,17 @@ fn steps() -> Vec<Step> {
         }
         steps.push(step);
     }
+    for Sanitized { name, package } in SANITIZED {
+        steps.push(
+            Step::nightly_cargo(
+                format!("{SANITIZE}{name}"),
+                "tests under AddressSanitizer",
+                &format!("test --package {package} --lib --tests --target {SANITIZED_TARGET}"),
+            )
+            .env("RUSTFLAGS", "-Zsanitizer=address")
+            .env("CARGO_TARGET_DIR", target().join("sanitized")),
+        );
+    }
     for example in EXAMPLES {
         let Example {
             name,
@@ -184,9 +203,51 @@ fn steps() -> Vec<Step> {
 
 const FEATURES: &str = "features";
 const EXAMPLE: &str = "example-";
+const SANITIZE: &str = "sanitize-";
+/// Named, because build scripts and macros are otherwise sanitized, too, and then do not load.
+const SANITIZED_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Whether a step can be run here.
+enum Readiness {
+    Ready,
+    /// It cannot, for this reason, and that is no failure.
+    Skip(&'static str),
+}
 
 /// What has to be there before the step's own command runs, and does not count towards its limit.
-fn prepare(step: &str) -> Result<(), String> {
+fn prepare(step: &str) -> Result<Readiness, String> {
+    if step.starts_with(SANITIZE) {
+        return Ok(look_for_sanitizer());
+    }
+    prepare_to_run(step).map(|()| Readiness::Ready)
+}
+
+/// The sanitizer comes with the nightly toolchain, for this target.
+fn look_for_sanitizer() -> Readiness {
+    if !cfg!(all(
+        target_arch = "x86_64",
+        target_os = "linux",
+        target_env = "gnu"
+    )) {
+        return Readiness::Skip("this is not x86_64-unknown-linux-gnu");
+    }
+    if is_there(nightly_cargo().arg("--version")) {
+        Readiness::Ready
+    } else {
+        Readiness::Skip("there is no nightly toolchain: `rustup toolchain install nightly`")
+    }
+}
+
+/// Whether a command can be started, and ends well.
+fn is_there(command: &mut Command) -> bool {
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn prepare_to_run(step: &str) -> Result<(), String> {
     if step == FEATURES {
         return install_cargo_hack();
     }
@@ -201,13 +262,7 @@ fn prepare(step: &str) -> Result<(), String> {
 
 /// Installs `cargo hack`, unless it is there.
 fn install_cargo_hack() -> Result<(), String> {
-    let is_there = cargo()
-        .args(["hack", "--version"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if is_there {
+    if is_there(cargo().args(["hack", "--version"])) {
         return Ok(());
     }
     Step::cargo("", "", "install cargo-hack --locked --version ^0.6")

@@ -24,7 +24,24 @@ impl Step {
         purpose: impl Into<String>,
         arguments: &str,
     ) -> Self {
-        let mut command = cargo();
+        Self::command(cargo(), name, purpose, arguments)
+    }
+
+    /// The same with the nightly toolchain's cargo.
+    pub(crate) fn nightly_cargo(
+        name: impl Into<String>,
+        purpose: impl Into<String>,
+        arguments: &str,
+    ) -> Self {
+        Self::command(nightly_cargo(), name, purpose, arguments)
+    }
+
+    fn command(
+        mut command: Command,
+        name: impl Into<String>,
+        purpose: impl Into<String>,
+        arguments: &str,
+    ) -> Self {
         command.args(arguments.split_whitespace());
         Self {
             name: name.into(),
@@ -82,7 +99,11 @@ impl Step {
                 ))
             })
             .collect();
-        words.push("cargo".to_owned());
+        let program = match self.command.get_program().to_string_lossy() {
+            name if name == "rustup" => name.into_owned(),
+            _ => "cargo".to_owned(),
+        };
+        words.push(program);
         words.extend(
             self.command
                 .get_args()
@@ -96,6 +117,15 @@ impl Step {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::workspace());
+    command
+}
+
+/// The cargo of the nightly toolchain, whether or not there is one, in the workspace's folder.
+pub(crate) fn nightly_cargo() -> Command {
+    let mut command = Command::new("rustup");
+    command
+        .args(["run", "nightly", "cargo"])
+        .current_dir(crate::workspace());
     command
 }
 

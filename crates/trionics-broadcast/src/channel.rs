@@ -5,7 +5,7 @@
 //!
 //! Invariants, besides S1 in `signal`:
 //!
-//! * C1: only the holder of the intake's lock writes `head`, and a slot is set before `head` passes it.
+//! * C1: only the holder of the intake's lock writes `head`, and a value is appended before `head` passes it.
 //! * C2: a position in the window has a slot in the table or, if its value was moved to the only subscriber, no reader.
 //! * C3: no code of the user (source apart, under the intake's lock that nobody waits for) runs under a lock: no clone, no drop, no waker.
 
@@ -21,10 +21,11 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
+    block::{Appender, SharedBlock},
     broadcast::Broadcast,
     loom::{
-        AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, fence, let_others_run,
-        lock, try_lock,
+        AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, fence, let_others_run, lock,
+        try_lock,
     },
     signal::{ARMED, BLOCKED, IDLE, POLLING, Signal, Ticket},
 };
@@ -38,13 +39,11 @@ const FLAG_BITS: u32 = 2;
 /// The largest number of values in a block.
 const MAX_BLOCK_LEN: usize = 32;
 
-/// A run of consecutive positions; each slot is set once, before `head` passes it.
-pub(crate) type Block<T> = Arc<[OnceLock<T>]>;
-
 pub(crate) struct Channel<S: Stream> {
     /// Number of values published, and the flags; read by every receive.
     head: Padded<AtomicU64>,
     pub(crate) window: u64,
+    /// A power of two, so that finding a block takes no division.
     block_len: usize,
     /// Whether a full window makes the source wait.
     waits_for_slowest: bool,
@@ -74,8 +73,8 @@ struct Intake<S: Stream> {
     /// Taken when the last handle is given up.
     source: Option<Pin<Box<S>>>,
     held: Option<S::Item>,
-    /// The newest block, if it has room.
-    block: Option<Block<S::Item>>,
+    /// Of the newest block, if it has room.
+    appender: Option<Appender<S::Item>>,
     /// The position of its first slot.
     base: u64,
     /// Whether the table may hold blocks.
@@ -84,11 +83,11 @@ struct Intake<S: Stream> {
 
 /// What is needed once per block, or by those who come and go.
 pub(crate) struct Table<T> {
-    blocks: VecDeque<Block<T>>,
+    blocks: VecDeque<SharedBlock<T>>,
     /// The position of the first block's first slot.
     first: u64,
     /// An emptied block, kept for its memory.
-    spare: Option<Block<T>>,
+    spare: Option<Appender<T>>,
     /// The open subscriptions.
     pub(crate) members: Vec<Arc<Member>>,
     /// Subscriptions that were not given up, open or closed.
@@ -105,6 +104,8 @@ pub(crate) struct Member {
     /// All values lost; written by the subscriber only.
     lost: AtomicU64,
     is_closed: AtomicBool,
+    /// How far behind `head` the subscriber may be to read without a closer look: the window, but zero once it is closed.
+    reach: AtomicU64,
     /// The place in `Table::members`; only used under the table's lock.
     index: AtomicUsize,
 }
@@ -116,7 +117,9 @@ pub(crate) struct Reader<T> {
     /// The position of the first slot in `block`.
     base: u64,
     /// The block that was read last.
-    block: Option<Block<T>>,
+    block: Option<SharedBlock<T>>,
+    /// How many slots of `block` can be read without a closer look: none while parked, and never the last, with which the block is given up.
+    n_quick: usize,
     /// The position before which this subscriber has let the others go first.
     graced_at: u64,
     /// Whether this subscription has held the intake: all who hold it later know of its existence, and do not believe to be alone.
@@ -169,7 +172,7 @@ impl<S: Stream> Channel<S> {
         Self {
             head: Padded(AtomicU64::new(0)),
             window: window as u64,
-            block_len: (window / 2).clamp(1, MAX_BLOCK_LEN),
+            block_len: 1 << (window / 2).clamp(1, MAX_BLOCK_LEN).ilog2(),
             waits_for_slowest: settings.waits_for_slowest,
             keeps_for_latecomers: settings.keeps_for_latecomers,
             waker: Waker::from(Arc::clone(&signal)),
@@ -183,7 +186,7 @@ impl<S: Stream> Channel<S> {
             intake: Padded(Mutex::new(Intake {
                 source: Some(Box::pin(source)),
                 held: None,
-                block: None,
+                appender: None,
                 base: 0,
                 keeps_values: false,
             })),
@@ -229,6 +232,11 @@ impl<S: Stream> Channel<S> {
             cursor: AtomicU64::new(cursor),
             lost: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
+            reach: AtomicU64::new(if self.waits_for_slowest {
+                0
+            } else {
+                self.window
+            }),
             index: AtomicUsize::new(table.members.len()),
         });
         table.next_id += 1;
@@ -239,6 +247,7 @@ impl<S: Stream> Channel<S> {
             cursor,
             base: 0,
             block: None,
+            n_quick: 0,
             graced_at: u64::MAX,
             is_known: false,
             ticket: Ticket::default(),
@@ -251,6 +260,7 @@ impl<S: Stream> Channel<S> {
         if member.is_closed.swap(true, Ordering::SeqCst) {
             return;
         }
+        member.reach.store(0, Ordering::Relaxed);
         let removed = table.remove(member);
         let n_open = table.members.len();
         self.n_open.store(n_open, Ordering::SeqCst);
@@ -269,8 +279,8 @@ impl<S: Stream> Channel<S> {
 
     /// Gives one handle up; the last one gets the source.
     pub(crate) fn give_up(&self, reader: &mut Reader<S::Item>) -> Option<Pin<Box<S>>> {
-        self.signal.waiting.cancel(&mut reader.ticket);
-        reader.block = None;
+        self.unpark(reader);
+        reader.forget_block();
         self.close(&reader.member);
         let mut table = lock(&self.table);
         table.n_handles -= 1;
@@ -283,7 +293,7 @@ impl<S: Stream> Channel<S> {
         let mut intake = lock(&self.intake);
         let source = intake.source.take();
         let held = intake.held.take();
-        let block = intake.block.take();
+        let block = intake.appender.take();
         drop(intake);
         drop((blocks, spare, held, block));
         source
@@ -307,7 +317,7 @@ impl<S: Stream> Channel<S> {
                 let published = self.published() + 1;
                 self.head.store(published << FLAG_BITS, Ordering::Release);
             }
-            discarded = Some((blocks, intake.block.take(), held));
+            discarded = Some((blocks, intake.appender.take(), held));
         } else {
             drop(table);
         }
@@ -377,8 +387,7 @@ impl<S: Stream> Channel<S> {
             let behind = published - reader.cursor;
             if behind > self.window {
                 let lost = behind - self.window;
-                reader.move_to(reader.cursor + lost);
-                reader.add_lost(lost);
+                reader.skip(lost);
                 return Step::Lost(lost);
             }
             let index = reader.cursor.wrapping_sub(reader.base) as usize;
@@ -404,7 +413,7 @@ impl<S: Stream> Channel<S> {
         if let Some((block, base)) = found {
             reader.base = base;
             // The old block is dropped here, with no lock held.
-            reader.block = Some(block);
+            drop(reader.enter(block));
         }
     }
 
@@ -415,27 +424,103 @@ impl<S: Stream> Channel<S> {
         reader: &mut Reader<S::Item>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Delivery<S::Item>>> {
+        if self.is_caught_up(reader) {
+            match self.signal.state() {
+                IDLE => {
+                    if let Some(intake) = try_lock(&self.intake) {
+                        return match self.pull(reader, intake) {
+                            Pulled::Slot(index) => Poll::Ready(Some(Delivery::Slot(index))),
+                            Pulled::Moved(value) => Poll::Ready(Some(Delivery::Moved(value))),
+                            other => self.poll_or_park(reader, context, Some(other)),
+                        };
+                    }
+                }
+                ARMED => {
+                    self.park(reader, context);
+                    if self.is_caught_up(reader) && self.signal.state() == ARMED {
+                        return Poll::Pending;
+                    }
+                }
+                _ => {}
+            }
+        }
         match self.poll_window(reader) {
-            Poll::Pending => self.poll_source(reader, context),
+            Poll::Pending => self.poll_or_park(reader, context, None),
             found => found,
         }
     }
 
-    /// The slot to read, if it is in the block that was read last: the way that nearly all receives take.
+    /// Whether there is nothing to be read, and the source has not ended as far as is known.
     #[inline]
-    pub(crate) fn next_slot(&self, reader: &mut Reader<S::Item>) -> Option<usize> {
-        if reader.ticket.is_held() || self.waits_for_slowest || reader.member.is_closed() {
+    fn is_caught_up(&self, reader: &Reader<S::Item>) -> bool {
+        self.head.load(Ordering::Acquire) == reader.cursor << FLAG_BITS
+            && !reader.member.is_closed()
+    }
+
+    /// The next value, if that takes no closer look: the way that nearly all receives take.
+    #[inline]
+    pub(crate) fn next_value<'r>(&self, reader: &'r mut Reader<S::Item>) -> Option<&'r S::Item> {
+        let cursor = reader.cursor;
+        let index = cursor.wrapping_sub(reader.base) as usize;
+        if index >= reader.n_quick {
             return None;
         }
         let published = self.head.load(Ordering::Acquire) >> FLAG_BITS;
-        let is_in_window = published.wrapping_sub(reader.cursor).wrapping_sub(1) < self.window;
-        let index = reader.cursor.wrapping_sub(reader.base) as usize;
-        let block_len = reader.block.as_ref().map_or(0, |block| block.len());
-        if !is_in_window || index >= block_len {
+        let reach = reader.member.reach.load(Ordering::Relaxed);
+        if published.wrapping_sub(cursor).wrapping_sub(1) >= reach {
             return None;
         }
-        reader.move_to(reader.cursor + 1);
-        Some(index)
+        reader.move_to(cursor + 1);
+        reader.block.as_deref()?.get(index)
+    }
+
+    /// A clone of the value in a slot that a receive has named.
+    #[inline]
+    pub(crate) fn take(&self, reader: &mut Reader<S::Item>, index: usize) -> S::Item
+    where
+        S::Item: Clone,
+    {
+        let value = reader.value(index).clone();
+        let is_last = |block: &SharedBlock<_>| index + 1 == block.len();
+        if reader.block.as_ref().is_some_and(is_last) {
+            self.turn_page(reader);
+        }
+        value
+    }
+
+    /// Nothing is left to be read in the block: lets its values be freed, and goes on to the next if there is one.
+    fn turn_page(&self, reader: &mut Reader<S::Item>) {
+        reader.forget_block();
+        if reader.cursor < self.published() && !reader.member.is_closed() {
+            self.fetch_block(reader);
+        }
+    }
+
+    /// The next value again, if the task was woken since it has parked.
+    #[inline]
+    pub(crate) fn next_value_after_wake<'r>(
+        &self,
+        reader: &'r mut Reader<S::Item>,
+    ) -> Option<&'r S::Item> {
+        if !self.signal.waiting.has_woken(&mut reader.ticket) {
+            return None;
+        }
+        reader.set_quick();
+        self.next_value(reader)
+    }
+
+    /// Gives up the place among the parked, if there is one.
+    #[inline]
+    pub(crate) fn unpark(&self, reader: &mut Reader<S::Item>) {
+        if reader.ticket.is_held() {
+            self.unpark_held(reader);
+        }
+    }
+
+    #[cold]
+    fn unpark_held(&self, reader: &mut Reader<S::Item>) {
+        self.signal.waiting.cancel(&mut reader.ticket);
+        reader.set_quick();
     }
 
     /// What is there; the task is then parked no longer.
@@ -445,36 +530,25 @@ impl<S: Stream> Channel<S> {
             Step::Slot(index) => Some(Delivery::Slot(index)),
             Step::Lost(count) => Some(Delivery::Lost(count)),
             Step::End => {
-                reader.block = None;
+                reader.forget_block();
                 None
             }
             Step::Empty => return Poll::Pending,
         };
-        self.signal.waiting.cancel(&mut reader.ticket);
+        self.unpark(reader);
         Poll::Ready(found)
     }
 
-    /// Asks the source, or parks.
-    #[inline]
-    fn poll_source(
-        &self,
-        reader: &mut Reader<S::Item>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Delivery<S::Item>>> {
-        let mut pulled = None;
-        if self.signal.state() == IDLE
-            && let Some(intake) = try_lock(&self.intake)
-        {
-            match self.pull(reader, intake) {
-                Pulled::Slot(index) => return Poll::Ready(Some(Delivery::Slot(index))),
-                Pulled::Moved(value) => return Poll::Ready(Some(Delivery::Moved(value))),
-                other => pulled = Some(other),
-            }
-        }
-        self.poll_or_park(reader, context, pulled)
+    /// Parks the task; what it waits for must be looked at again afterwards.
+    fn park(&self, reader: &mut Reader<S::Item>, context: &mut Context<'_>) {
+        let owner = reader.member.id;
+        self.signal
+            .waiting
+            .register(&mut reader.ticket, owner, context.waker());
+        reader.n_quick = 0;
     }
 
-    /// Goes on from what came of the first attempt.
+    /// Asks the source, or parks; goes on from what came of a first attempt.
     #[cold]
     fn poll_or_park(
         &self,
@@ -523,10 +597,7 @@ impl<S: Stream> Channel<S> {
                 return Poll::Pending;
             }
             if !is_parked {
-                let owner = reader.member.id;
-                self.signal
-                    .waiting
-                    .register(&mut reader.ticket, owner, context.waker());
+                self.park(reader, context);
                 is_parked = true;
                 if let found @ Poll::Ready(_) = self.poll_window(reader) {
                     return found;
@@ -560,7 +631,7 @@ impl<S: Stream> Channel<S> {
         };
         drop(holder.intake.take());
         reader.is_known = true;
-        self.signal.waiting.cancel(&mut reader.ticket);
+        self.unpark(reader);
         // A value that was moved is for nobody else: whoever has come meanwhile does not rely on being woken from here
         // (see `Reader::is_known`).
         if !matches!(pulled, Pulled::Moved(_)) {
@@ -573,7 +644,7 @@ impl<S: Stream> Channel<S> {
             }
         }
         if let Some(garbage) = garbage {
-            self.recycle(*garbage);
+            self.recycle(garbage);
         }
         pulled
     }
@@ -583,11 +654,12 @@ impl<S: Stream> Channel<S> {
         &self,
         reader: &mut Reader<S::Item>,
         intake: &mut Intake<S>,
-        garbage: &mut Option<Box<Garbage<S::Item>>>,
+        garbage: &mut Option<Garbage<S::Item>>,
     ) -> Pulled<S::Item> {
         let head = self.head.load(Ordering::Acquire);
         let published = head >> FLAG_BITS;
-        if head & ENDED != 0 || published > reader.cursor {
+        let was_held = head & HELD != 0;
+        if head != reader.cursor << FLAG_BITS && (head & ENDED != 0 || published > reader.cursor) {
             return Pulled::Changed;
         }
         if matches!(self.signal.state(), ARMED | BLOCKED)
@@ -596,7 +668,6 @@ impl<S: Stream> Channel<S> {
             return Pulled::Parked;
         }
 
-        let was_held = head & HELD != 0;
         let polled = if was_held {
             Poll::Ready(intake.held.take())
         } else {
@@ -613,8 +684,8 @@ impl<S: Stream> Channel<S> {
         };
 
         if self.is_alone(reader) && (!intake.keeps_values || self.forget_window(intake, garbage)) {
-            if let Some(block) = reader.block.take() {
-                Garbage::of(garbage).blocks.push(block);
+            if let Some(block) = reader.forget_block() {
+                Garbage::of(garbage).put(block);
             }
             if !was_held {
                 return Pulled::Moved(value);
@@ -631,7 +702,7 @@ impl<S: Stream> Channel<S> {
             return Pulled::Changed;
         }
 
-        if intake.block.is_none() {
+        if intake.appender.is_none() {
             let may_yield = reader.graced_at != published && !self.waits_for_slowest;
             if !self.open_block(intake, garbage, published, may_yield) {
                 reader.graced_at = published;
@@ -640,19 +711,18 @@ impl<S: Stream> Channel<S> {
                 return Pulled::Grace;
             }
         }
-        let block = intake.block.as_ref().expect("a block was opened");
-        let index = (published - intake.base) as usize;
-        let stored = block[index].set(value);
-        debug_assert!(stored.is_ok(), "a slot is set once");
+        let appender = intake.appender.as_mut().expect("a block was opened");
+        let index = appender.push(value);
+        debug_assert_eq!(intake.base + index as u64, published);
         let is_for_reader = reader.cursor == published;
         if is_for_reader && (reader.base != intake.base || reader.block.is_none()) {
             reader.base = intake.base;
-            if let Some(left) = reader.block.replace(Arc::clone(block)) {
-                Garbage::of(garbage).blocks.push(left);
+            if let Some(left) = reader.enter(SharedBlock::clone(appender.block())) {
+                Garbage::of(garbage).put(left);
             }
         }
         if index + 1 == self.block_len {
-            intake.block = None;
+            intake.appender = None;
         }
         self.head
             .store((published + 1) << FLAG_BITS, Ordering::Release);
@@ -668,7 +738,7 @@ impl<S: Stream> Channel<S> {
     fn open_block(
         &self,
         intake: &mut Intake<S>,
-        garbage: &mut Option<Box<Garbage<S::Item>>>,
+        garbage: &mut Option<Garbage<S::Item>>,
         published: u64,
         may_yield: bool,
     ) -> bool {
@@ -677,19 +747,18 @@ impl<S: Stream> Channel<S> {
             return false;
         }
         let spare = table.spare.take();
-        drop(table);
-        let block = spare.unwrap_or_else(|| new_block(self.block_len));
-        let mut table = lock(&self.table);
-        let evicted = &mut Garbage::of(garbage).blocks;
-        table.evict(published, self.window, self.block_len, evicted);
+        let appender = spare.unwrap_or_else(|| Appender::new(self.block_len));
+        table.evict(published, self.window, self.block_len, |evicted| {
+            Garbage::of(garbage).put(evicted);
+        });
         if table.blocks.is_empty() {
             table.first = published;
         }
-        table.blocks.push_back(Arc::clone(&block));
+        table.blocks.push_back(SharedBlock::clone(appender.block()));
         drop(table);
         intake.keeps_values = true;
         intake.base = published;
-        intake.block = Some(block);
+        intake.appender = Some(appender);
         true
     }
 
@@ -728,33 +797,33 @@ impl<S: Stream> Channel<S> {
     fn forget_window(
         &self,
         intake: &mut Intake<S>,
-        garbage: &mut Option<Box<Garbage<S::Item>>>,
+        garbage: &mut Option<Garbage<S::Item>>,
     ) -> bool {
         let garbage = Garbage::of(garbage);
         let mut table = lock(&self.table);
         if table.members.len() != 1 {
             return false;
         }
-        garbage.blocks.extend(table.blocks.drain(..));
+        garbage.more.extend(table.blocks.drain(..));
         drop(table);
         intake.keeps_values = false;
-        garbage.blocks.extend(intake.block.take());
+        let block = intake.appender.take();
+        garbage
+            .more
+            .extend(block.map(|appender| SharedBlock::clone(appender.block())));
         true
     }
 
     /// Drops what is not needed any more, with no lock held, and keeps one block for its memory.
     #[cold]
     fn recycle(&self, garbage: Garbage<S::Item>) {
-        for mut block in garbage.blocks {
+        for block in garbage.block.into_iter().chain(garbage.more) {
             // A subscriber that has not moved on still has this block: the last to leave it frees it.
-            let Some(slots) = Arc::get_mut(&mut block) else {
+            let Some(appender) = Appender::reuse(block) else {
                 continue;
             };
-            for slot in slots {
-                *slot = OnceLock::new();
-            }
             let mut table = lock(&self.table);
-            let surplus = table.spare.replace(block);
+            let surplus = table.spare.replace(appender);
             drop(table);
             drop(surplus);
         }
@@ -831,11 +900,12 @@ impl<T> Table<T> {
     }
 
     /// The block with this position, and its first position.
-    fn find(&self, position: u64, block_len: usize) -> Option<(Block<T>, u64)> {
+    fn find(&self, position: u64, block_len: usize) -> Option<(SharedBlock<T>, u64)> {
         let offset = position.checked_sub(self.first)?;
-        let index = offset / block_len as u64;
+        let index = offset >> block_len.trailing_zeros();
         let block = self.blocks.get(usize::try_from(index).ok()?)?;
-        Some((Arc::clone(block), self.first + index * block_len as u64))
+        let base = position - (offset & (block_len as u64 - 1));
+        Some((SharedBlock::clone(block), base))
     }
 
     /// Takes out the blocks that no position in the window falls into.
@@ -844,11 +914,11 @@ impl<T> Table<T> {
         published: u64,
         window: u64,
         block_len: usize,
-        evicted: &mut Vec<Block<T>>,
+        mut evicted: impl FnMut(SharedBlock<T>),
     ) {
         let block_len = block_len as u64;
         while !self.blocks.is_empty() && self.first + block_len + window <= published {
-            evicted.extend(self.blocks.pop_front());
+            self.blocks.pop_front().map(&mut evicted);
             self.first += block_len;
         }
     }
@@ -869,9 +939,19 @@ impl<T> Reader<T> {
         self.member.cursor.store(cursor, Ordering::Release);
     }
 
-    fn add_lost(&mut self, lost: u64) {
+    /// Goes past values that were lost, and lets the block go that they were in.
+    fn skip(&mut self, lost: u64) {
+        self.move_to(self.cursor + lost);
         let before = self.member.lost.load(Ordering::Relaxed);
         self.member.lost.store(before + lost, Ordering::Relaxed);
+        let index = self.cursor - self.base;
+        if self
+            .block
+            .as_ref()
+            .is_some_and(|block| index >= block.len() as u64)
+        {
+            self.forget_block();
+        }
     }
 
     /// The value in a slot that a receive has named.
@@ -879,30 +959,27 @@ impl<T> Reader<T> {
     pub(crate) fn value(&self, index: usize) -> &T {
         self.block
             .as_deref()
-            .and_then(|block| block[index].get())
+            .and_then(|block| block.get(index))
             .expect("a slot that was named has its value")
     }
 
-    /// A clone of the value in a slot that a receive has named.
-    #[inline]
-    pub(crate) fn take(&mut self, index: usize) -> T
-    where
-        T: Clone,
-    {
-        let value = self.value(index).clone();
-        // Nothing is left to be read here: let the values be freed.
-        if self
-            .block
-            .as_ref()
-            .is_some_and(|block| index + 1 == block.len())
-        {
-            self.block = None;
-        }
-        value
+    /// Reads in this block from here on; gives back the one before.
+    fn enter(&mut self, block: SharedBlock<T>) -> Option<SharedBlock<T>> {
+        let left = self.block.replace(block);
+        self.set_quick();
+        left
     }
 
-    pub(crate) fn forget_block(&mut self) {
-        self.block = None;
+    pub(crate) fn forget_block(&mut self) -> Option<SharedBlock<T>> {
+        self.n_quick = 0;
+        self.block.take()
+    }
+
+    fn set_quick(&mut self) {
+        self.n_quick = match &self.block {
+            Some(block) if !self.ticket.is_held() => block.len() - 1,
+            _ => 0,
+        };
     }
 }
 
@@ -923,18 +1000,26 @@ impl Member {
 
 /// What is to be dropped once no lock is held.
 struct Garbage<T> {
-    blocks: Vec<Block<T>>,
+    /// There is seldom more than one: then nothing is allocated.
+    block: Option<SharedBlock<T>>,
+    more: Vec<SharedBlock<T>>,
     value: Option<T>,
 }
 
 impl<T> Garbage<T> {
-    fn of(garbage: &mut Option<Box<Self>>) -> &mut Self {
-        garbage.get_or_insert_with(|| {
-            Box::new(Self {
-                blocks: Vec::new(),
-                value: None,
-            })
+    fn of(garbage: &mut Option<Self>) -> &mut Self {
+        garbage.get_or_insert_with(|| Self {
+            block: None,
+            more: Vec::new(),
+            value: None,
         })
+    }
+
+    fn put(&mut self, block: SharedBlock<T>) {
+        match &self.block {
+            None => self.block = Some(block),
+            Some(_) => self.more.push(block),
+        }
     }
 }
 
@@ -951,10 +1036,6 @@ impl<S: Stream> Drop for Holder<'_, S> {
             self.channel.end_by_panic(intake);
         }
     }
-}
-
-fn new_block<T>(len: usize) -> Block<T> {
-    (0..len).map(|_| OnceLock::new()).collect()
 }
 
 /// Keeps what it holds on cache lines of its own.

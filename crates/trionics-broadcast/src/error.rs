@@ -1,6 +1,6 @@
 //! What can be said to a subscriber instead of a value, and why a channel cannot be made.
 
-use std::{error, fmt, sync::Arc};
+use std::{convert::Infallible, error, fmt, sync::Arc};
 
 /// The largest window that [`broadcast_receiver`](crate::broadcast_receiver) accepts.
 pub const MAX_BUFFER_SIZE: usize = u32::MAX as usize;
@@ -56,30 +56,43 @@ impl fmt::Display for Lagged {
 
 impl error::Error for Lagged {}
 
-/// Why [`try_recv`](crate::BroadcastReceiver::try_recv) gives no value.
+/// Why `try_recv` gives no value.
+///
+/// For a source that can fail ([`TryBroadcastReceiver::try_recv`](crate::TryBroadcastReceiver::try_recv)), `F` is its failure. For
+/// others ([`BroadcastReceiver::try_recv`](crate::BroadcastReceiver::try_recv)) there is none, and a `match` needs no arm for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TryRecvError {
+pub enum TryRecvError<F = Infallible> {
     /// The subscriber has read all there is; the source was not asked.
     Empty,
     /// The subscriber has lost values; more are there to be read.
     Lagged(Lagged),
     /// The source has ended and everything was read, or the subscription was closed.
     Closed,
+    /// The source has failed and everything was read; told once, then comes [`Closed`](Self::Closed).
+    Source(F),
 }
 
-impl fmt::Display for TryRecvError {
+impl<F> fmt::Display for TryRecvError<F> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => formatter.write_str("no value is waiting for this subscriber"),
             Self::Lagged(lagged) => lagged.fmt(formatter),
             Self::Closed => formatter.write_str("the broadcast has ended for this subscriber"),
+            Self::Source(_) => formatter.write_str("the source of the broadcast failed"),
         }
     }
 }
 
-impl error::Error for TryRecvError {}
+impl<F: error::Error + 'static> error::Error for TryRecvError<F> {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Source(failure) => Some(failure),
+            _ => None,
+        }
+    }
+}
 
-impl From<Lagged> for TryRecvError {
+impl<F> From<Lagged> for TryRecvError<F> {
     fn from(lagged: Lagged) -> Self {
         Self::Lagged(lagged)
     }

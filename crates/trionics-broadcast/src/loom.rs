@@ -1,21 +1,22 @@
 //! The primitives that the channel is built from: those of `std`, or those of the model checker under `cfg(trionics_loom)`.
 //!
-//! `Arc` and `Weak` are always those of `std`: `std::task::Wake` asks for them, and nothing here rests on their ordering.
+//! `Arc` and `Weak` are those of `std`, as `std::task::Wake` asks for, where nothing rests on their ordering; `CheckedArc` is for where it does.
 
 use std::sync::{PoisonError, TryLockError};
 
 #[cfg(not(trionics_loom))]
 pub(crate) use std::sync::{
-    Mutex, MutexGuard, OnceLock,
+    Arc as CheckedArc, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence},
 };
 
 #[cfg(trionics_loom)]
-pub(crate) use self::checked::OnceLock;
-#[cfg(trionics_loom)]
-pub(crate) use loom::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence},
+pub(crate) use loom::{
+    cell::UnsafeCell,
+    sync::{
+        Arc as CheckedArc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence},
+    },
 };
 
 /// Locks, whether or not a panic has passed through the lock: every critical section leaves its data consistent.
@@ -41,39 +42,23 @@ pub(crate) fn let_others_run() {
     loom::thread::yield_now();
 }
 
-#[cfg(trionics_loom)]
-mod checked {
-    //! A once cell whose publication the model checker can see.
+/// A cell as the model checker's: what is done with the pointer is its caller's to justify.
+#[cfg(not(trionics_loom))]
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
-    use std::sync::atomic::Ordering;
-
-    use loom::sync::atomic::AtomicBool;
-
-    #[derive(Debug)]
-    pub(crate) struct OnceLock<T> {
-        is_set: AtomicBool,
-        value: std::sync::OnceLock<T>,
+#[cfg(not(trionics_loom))]
+impl<T> UnsafeCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
     }
 
-    impl<T> OnceLock<T> {
-        pub(crate) fn new() -> Self {
-            Self {
-                is_set: AtomicBool::new(false),
-                value: std::sync::OnceLock::new(),
-            }
-        }
+    #[inline]
+    pub(crate) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+        read(self.0.get())
+    }
 
-        pub(crate) fn set(&self, value: T) -> Result<(), T> {
-            self.value.set(value)?;
-            self.is_set.store(true, Ordering::Release);
-            Ok(())
-        }
-
-        pub(crate) fn get(&self) -> Option<&T> {
-            self.is_set
-                .load(Ordering::Acquire)
-                .then(|| self.value.get())
-                .flatten()
-        }
+    #[inline]
+    pub(crate) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+        write(self.0.get())
     }
 }

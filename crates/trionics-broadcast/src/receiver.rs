@@ -163,7 +163,7 @@ impl<S: Stream> BroadcastReceiver<S> {
     where
         S::Item: Clone,
     {
-        Recv { receiver: self }
+        Recv(Waiting(self))
     }
 
     /// Receives like [`recv`](Self::recv), without cloning: the value is lent where it lies.
@@ -201,8 +201,8 @@ impl<S: Stream> BroadcastReceiver<S> {
     where
         S::Item: Clone,
     {
-        if let Some(index) = self.channel.next_slot(&mut self.reader) {
-            return Poll::Ready(Some(Ok(self.reader.take(index))));
+        if let Some(value) = self.channel.next_value(&mut self.reader) {
+            return Poll::Ready(Some(Ok(value.clone())));
         }
         self.poll_slowly(context)
     }
@@ -211,15 +211,38 @@ impl<S: Stream> BroadcastReceiver<S> {
     where
         S::Item: Clone,
     {
+        if let Some(value) = self.channel.next_value_after_wake(&mut self.reader) {
+            return Poll::Ready(Some(Ok(value.clone())));
+        }
         self.channel
             .poll_receive(&mut self.reader, context)
             .map(|delivery| {
                 delivery.map(|delivery| match delivery {
-                    Delivery::Slot(index) => Ok(self.reader.take(index)),
+                    Delivery::Slot(index) => Ok(self.channel.take(&mut self.reader, index)),
                     Delivery::Moved(value) => Ok(value),
                     Delivery::Lost(count) => Err(Lagged::new(count)),
                 })
             })
+    }
+
+    /// What there is to be received, still in its place.
+    pub(crate) fn poll_delivery(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Delivery<S::Item>>> {
+        self.channel.poll_receive(&mut self.reader, context)
+    }
+
+    /// Lends what was found by the last poll.
+    pub(crate) fn lend(
+        &self,
+        delivery: Delivery<S::Item>,
+    ) -> Result<ValueRef<'_, S::Item>, Lagged> {
+        match delivery {
+            Delivery::Slot(index) => Ok(ValueRef(Place::Lent(self.reader.value(index)))),
+            Delivery::Moved(value) => Ok(ValueRef(Place::Owned(value))),
+            Delivery::Lost(count) => Err(Lagged::new(count)),
+        }
     }
 
     /// Receives what is already there; never asks the source.
@@ -251,8 +274,11 @@ impl<S: Stream> BroadcastReceiver<S> {
     where
         S::Item: Clone,
     {
+        if let Some(value) = self.channel.next_value(&mut self.reader) {
+            return Ok(value.clone());
+        }
         match self.channel.advance(&mut self.reader) {
-            Step::Slot(index) => Ok(self.reader.take(index)),
+            Step::Slot(index) => Ok(self.channel.take(&mut self.reader, index)),
             Step::Lost(count) => Err(Lagged::new(count).into()),
             Step::Empty => Err(TryRecvError::Empty),
             Step::End => Err(TryRecvError::Closed),
@@ -287,7 +313,7 @@ impl<S: Stream> BroadcastReceiver<S> {
 
     /// Ends this subscription: its receives give the end from here on, others go on. A second time has no effect.
     pub fn close(&mut self) {
-        self.channel.signal.waiting.cancel(&mut self.reader.ticket);
+        self.channel.unpark(&mut self.reader);
         self.reader.forget_block();
         self.channel.close(&self.reader.member);
     }
@@ -344,7 +370,7 @@ impl<S: Stream> BroadcastReceiver<S> {
     }
 
     /// Receives without being told of losses: what was lost is skipped, and counted.
-    pub fn skip_lagged(self) -> SkipLagged<S> {
+    pub fn skip_lagged(self) -> SkipLagged<Self> {
         SkipLagged::new(self)
     }
 
@@ -418,11 +444,19 @@ impl<S: Stream> fmt::Debug for BroadcastReceiver<S> {
     }
 }
 
+/// A receiver that is parked no longer once this is dropped.
+pub(crate) struct Waiting<'a, S: Stream>(pub(crate) &'a mut BroadcastReceiver<S>);
+
+impl<S: Stream> Drop for Waiting<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.channel.unpark(&mut self.0.reader);
+    }
+}
+
 /// The future of [`BroadcastReceiver::recv`].
 #[must_use = "futures do nothing unless polled"]
-pub struct Recv<'a, S: Stream> {
-    receiver: &'a mut BroadcastReceiver<S>,
-}
+pub struct Recv<'a, S: Stream>(Waiting<'a, S>);
 
 impl<S: Stream> Future for Recv<'_, S>
 where
@@ -432,22 +466,13 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.receiver.poll_recv(context)
-    }
-}
-
-impl<S: Stream> Drop for Recv<'_, S> {
-    #[inline]
-    fn drop(&mut self) {
-        let receiver = &mut *self.receiver;
-        let waiting = &receiver.channel.signal.waiting;
-        waiting.cancel(&mut receiver.reader.ticket);
+        self.0.0.poll_recv(context)
     }
 }
 
 impl<S: Stream> fmt::Debug for Recv<'_, S> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Recv").field(&self.receiver).finish()
+        formatter.debug_tuple("Recv").field(&self.0.0).finish()
     }
 }
 
@@ -466,25 +491,17 @@ impl<'a, S: Stream> Future for RecvRef<'a, S> {
             .receiver
             .take()
             .expect("a future is not polled after it was ready");
-        let channel = &receiver.channel;
-        let Poll::Ready(delivery) = channel.poll_receive(&mut receiver.reader, context) else {
+        let Poll::Ready(delivery) = receiver.poll_delivery(context) else {
             self.receiver = Some(receiver);
             return Poll::Pending;
         };
-        Poll::Ready(delivery.map(|delivery| match delivery {
-            Delivery::Slot(index) => Ok(ValueRef(Place::Lent(receiver.reader.value(index)))),
-            Delivery::Moved(value) => Ok(ValueRef(Place::Owned(value))),
-            Delivery::Lost(count) => Err(Lagged::new(count)),
-        }))
+        Poll::Ready(delivery.map(|delivery| receiver.lend(delivery)))
     }
 }
 
 impl<S: Stream> Drop for RecvRef<'_, S> {
     fn drop(&mut self) {
-        if let Some(receiver) = &mut self.receiver {
-            let waiting = &receiver.channel.signal.waiting;
-            waiting.cancel(&mut receiver.reader.ticket);
-        }
+        drop(self.receiver.take().map(Waiting));
     }
 }
 

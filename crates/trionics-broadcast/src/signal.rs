@@ -112,11 +112,12 @@ impl Wake for Signal {
 /// No waker is cloned, dropped or woken while its lock is held.
 #[derive(Debug)]
 pub(crate) struct WaitSet {
-    /// Number of wakers in `Waiters::parked`, so that nobody locks in order to wake nobody.
+    /// Whether `Waiters::n_parked` is more than zero, so that nobody locks in order to wake nobody: as a number, 0 or 1.
     ///
-    /// Only ever changed, and before waking only ever read, by read-modify-writes. Of two of these the later one sees what was
-    /// done before the earlier: either who wakes sees who has parked, or who has parked sees what is announced.
-    n_parked: AtomicUsize,
+    /// Only ever changed (under the lock), and before waking only ever read, by read-modify-writes. Of two of these the later one sees
+    /// what was done before the earlier: either who wakes sees that somebody has parked, or the first who has parked sees what is
+    /// announced; and so do those who park after that one, through the lock.
+    has_parked: AtomicUsize,
     /// Mirrors `Waiters::epoch`, so that the owner of an outdated ticket needs no lock.
     epoch: AtomicU64,
     waiters: Mutex<Waiters>,
@@ -126,6 +127,8 @@ pub(crate) struct WaitSet {
 struct Waiters {
     /// Grows by one whenever everybody is woken; a ticket of an earlier epoch is void.
     epoch: u64,
+    /// Number of wakers in `parked`.
+    n_parked: usize,
     /// Places in `parked` that were given up in this epoch.
     vacant: Vec<usize>,
     parked: Vec<Option<(u64, Waker)>>,
@@ -151,10 +154,25 @@ impl Ticket {
     }
 }
 
+impl Waiters {
+    fn take_place(&mut self, waiter: (u64, Waker)) -> usize {
+        match self.vacant.pop() {
+            Some(index) => {
+                self.parked[index] = Some(waiter);
+                index
+            }
+            None => {
+                self.parked.push(Some(waiter));
+                self.parked.len() - 1
+            }
+        }
+    }
+}
+
 impl WaitSet {
     pub(crate) fn new() -> Self {
         Self {
-            n_parked: AtomicUsize::new(0),
+            has_parked: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
             waiters: Mutex::new(Waiters::default()),
         }
@@ -166,28 +184,10 @@ impl WaitSet {
         let mut waiters = lock(&self.waiters);
         let replaced = match ticket.0 {
             Some(place) if place.epoch == waiters.epoch => {
-                let parked = &mut waiters.parked[place.index];
-                let replaced = match parked {
-                    Some((_, present)) if present.will_wake(&waker) => Some((owner, waker)),
-                    _ => parked.replace((owner, waker)),
-                };
-                if replaced.is_none() {
-                    self.n_parked.fetch_add(1, Ordering::AcqRel);
-                }
-                replaced
+                waiters.parked[place.index].replace((owner, waker))
             }
             _ => {
-                let index = match waiters.vacant.pop() {
-                    Some(index) => {
-                        waiters.parked[index] = Some((owner, waker));
-                        index
-                    }
-                    None => {
-                        waiters.parked.push(Some((owner, waker)));
-                        waiters.parked.len() - 1
-                    }
-                };
-                self.n_parked.fetch_add(1, Ordering::AcqRel);
+                let index = waiters.take_place((owner, waker));
                 ticket.0 = Some(Place {
                     epoch: waiters.epoch,
                     index,
@@ -195,8 +195,26 @@ impl WaitSet {
                 None
             }
         };
+        if replaced.is_none() {
+            waiters.n_parked += 1;
+            if waiters.n_parked == 1 {
+                self.has_parked.swap(1, Ordering::AcqRel);
+            }
+        }
         drop(waiters);
         drop(replaced);
+    }
+
+    /// Whether everybody was woken since this place was taken; it is then given up.
+    #[inline]
+    pub(crate) fn has_woken(&self, ticket: &mut Ticket) -> bool {
+        let has_woken = ticket
+            .0
+            .is_some_and(|place| place.epoch != self.epoch.load(Ordering::Acquire));
+        if has_woken {
+            ticket.0 = None;
+        }
+        has_woken
     }
 
     /// Gives the place up, if it is still taken.
@@ -216,8 +234,9 @@ impl WaitSet {
         if place.epoch == waiters.epoch {
             removed = waiters.parked[place.index].take();
             waiters.vacant.push(place.index);
-            self.n_parked
-                .fetch_sub(usize::from(removed.is_some()), Ordering::AcqRel);
+            if removed.is_some() {
+                self.one_less(&mut waiters);
+            }
         }
         drop(waiters);
         drop(removed);
@@ -226,7 +245,15 @@ impl WaitSet {
     /// Whether anybody is parked: of those who park later, each sees what was done before this call.
     #[inline]
     pub(crate) fn has_parked(&self) -> bool {
-        self.n_parked.fetch_add(0, Ordering::AcqRel) > 0
+        self.has_parked.fetch_add(0, Ordering::AcqRel) > 0
+    }
+
+    /// A waker was taken out of its place.
+    fn one_less(&self, waiters: &mut Waiters) {
+        waiters.n_parked -= 1;
+        if waiters.n_parked == 0 {
+            self.has_parked.swap(0, Ordering::AcqRel);
+        }
     }
 
     /// Wakes everybody who is parked, each once; what they wait for must have been done before.
@@ -243,20 +270,18 @@ impl WaitSet {
             waiters.epoch += 1;
             waiters.vacant.clear();
             self.epoch.store(waiters.epoch, Ordering::Release);
-            self.n_parked.swap(0, Ordering::AcqRel);
+            waiters.n_parked = 0;
+            self.has_parked.swap(0, Ordering::AcqRel);
             let spare = mem::take(&mut waiters.spare);
             mem::replace(&mut waiters.parked, spare)
         };
-        let mut first_panic = None;
-        for (_, waker) in batch.drain(..).flatten() {
-            wake(waker, &mut first_panic);
-        }
+        let panic = wake_each(batch.drain(..).flatten().map(|(_, waker)| waker));
         let mut waiters = lock(&self.waiters);
         if waiters.spare.capacity() < batch.capacity() {
             mem::swap(&mut waiters.spare, &mut batch);
         }
         drop(waiters);
-        resume(first_panic);
+        resume(panic);
     }
 
     /// Wakes the task that is parked for `owner`, if there is one. Its place stays taken until its ticket is given up.
@@ -267,8 +292,9 @@ impl WaitSet {
             .iter_mut()
             .find(|parked| matches!(parked, Some((parked, _)) if *parked == owner))
             .and_then(Option::take);
-        self.n_parked
-            .fetch_sub(usize::from(removed.is_some()), Ordering::AcqRel);
+        if removed.is_some() {
+            self.one_less(&mut waiters);
+        }
         drop(waiters);
         if let Some((_, waker)) = removed {
             waker.wake();
@@ -287,11 +313,15 @@ impl WaitSet {
     }
 }
 
-/// Wakes although earlier wakers have panicked: one task's waker must not cost the others their wake.
-fn wake(waker: Waker, first_panic: &mut Option<Box<dyn Any + Send>>) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+/// Wakes all, although wakers may panic: one task's waker must not cost the others their wake. Returns the first panic.
+fn wake_each(mut wakers: impl Iterator<Item = Waker>) -> Option<Box<dyn Any + Send>> {
+    let mut first_panic = None;
+    while let Err(payload) =
+        catch_unwind(AssertUnwindSafe(|| wakers.by_ref().for_each(Waker::wake)))
+    {
         first_panic.get_or_insert(payload);
     }
+    first_panic
 }
 
 fn resume(panic: Option<Box<dyn Any + Send>>) {
