@@ -157,7 +157,7 @@ fn group_always<E>(failures: Vec<Failure<E>>) -> Failure<E> {
     Failure::group("gathered contexts failed", failures).expect("there is a failure")
 }
 
-fn group_several<E>(mut failures: Vec<Failure<E>>) -> Failure<E> {
+pub(crate) fn group_several<E>(mut failures: Vec<Failure<E>>) -> Failure<E> {
     if failures.len() == 1
         && let Some(failure) = failures.pop()
     {

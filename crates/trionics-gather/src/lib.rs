@@ -44,15 +44,25 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+mod boxed;
 mod context;
 mod delivery;
 mod gather;
 mod held;
+mod map;
+mod null_context;
+mod nursery_context;
+mod pair;
 mod set;
 
 pub use crate::{
+    boxed::{BoxContext, LocalBoxContext},
     context::{Acm, AsyncContext, BlockEnd, Provide, Slot, acm},
     gather::{gather_contexts, with_context},
+    map::Map,
+    null_context::{NullContext, null_context},
+    nursery_context::{NurseryContext, local_nursery_context, nursery_context},
+    pair::{AcmPair, acm_pair},
     set::ContextSet,
 };
 

@@ -124,11 +124,7 @@ impl Block {
     }
 
     /// Runs `make`'s future as the block once every context has provided; yields how it ended.
-    pub fn run<M, F>(self, make: M) -> RunBlock<M, F>
-    where
-        M: FnOnce() -> F,
-        F: Future,
-    {
+    pub fn run<M: MakeBlock>(self, make: M) -> RunBlock<M, M::Future> {
         let frame = Frame::new(Arc::clone(&self.shared.node));
         RunBlock {
             future: None,
@@ -180,7 +176,28 @@ pin_project! {
     }
 }
 
-/// An output that says whether it is a failure.
+/// What makes a block's future from the values; a type of its own where a closure's cannot be named.
+pub trait MakeBlock {
+    /// The block's future.
+    type Future: Future;
+
+    /// Called once, inside the block's frame, when every context has provided.
+    fn make(self) -> Self::Future;
+}
+
+impl<M, F> MakeBlock for M
+where
+    M: FnOnce() -> F,
+    F: Future,
+{
+    type Future = F;
+
+    fn make(self) -> F {
+        self()
+    }
+}
+
+/// An output that says how the block ended.
 pub trait BlockOutput {
     /// Completed or failed.
     fn block_end(&self) -> BlockEnd;
@@ -198,7 +215,7 @@ impl<T, E> BlockOutput for Result<T, E> {
 
 impl<M, F> Future for RunBlock<M, F>
 where
-    M: FnOnce() -> F,
+    M: MakeBlock<Future = F>,
     F: Future<Output: BlockOutput>,
 {
     type Output = Result<F::Output, Cancelled>;
@@ -222,7 +239,7 @@ where
                 this.frame.settle();
                 let made = {
                     let _entered = this.frame.enter();
-                    catch_unwind(AssertUnwindSafe(make))
+                    catch_unwind(AssertUnwindSafe(|| make.make()))
                 };
                 match made {
                     Ok(future) => this.future.set(Some(future)),

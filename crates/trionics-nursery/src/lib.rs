@@ -100,8 +100,9 @@ pub use crate::{
 #[doc(hidden)]
 pub mod internal {
     pub use crate::{
-        block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, RunBlock},
+        block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, MakeBlock, RunBlock},
         nursery::raw::{BodyEnd, NewChild, RawEnd, RawNursery, open_children},
+        scope::cancel_scope,
     };
 }
 

@@ -231,6 +231,11 @@ impl CancelScope {
     }
 }
 
+/// For the sibling crates: cancels `scope` with their own reason and location.
+pub fn cancel_scope(scope: &CancelScope, cancelled: Cancelled) -> bool {
+    scope.node.request(cancelled)
+}
+
 impl Default for CancelScope {
     #[track_caller]
     fn default() -> Self {
