@@ -8,17 +8,22 @@ use std::{
 
 use trionics_nursery::internal::{Block, ContextPlace, Guest};
 
+use crate::limit::Turn;
+
 /// One context's side of the hand-over.
 pub(crate) struct Delivery<V> {
     parcel: Arc<Parcel<V>>,
     block: Block,
     place: ContextPlace,
+    /// The turn to set up, which ends here.
+    turn: Option<Arc<Turn>>,
     location: &'static Location<'static>,
 }
 
 impl<V> Delivery<V> {
     pub(crate) fn new(
         block: Block,
+        turn: Option<Arc<Turn>>,
         location: &'static Location<'static>,
     ) -> (Self, Arc<Parcel<V>>, ContextPlace) {
         let parcel = Arc::new(Parcel {
@@ -29,6 +34,7 @@ impl<V> Delivery<V> {
             parcel: Arc::clone(&parcel),
             block,
             place: place.clone(),
+            turn,
             location,
         };
         (delivery, parcel, place)
@@ -42,6 +48,9 @@ impl<V> Delivery<V> {
     /// Puts the value where the block finds it.
     pub(crate) fn deliver(self, value: V) {
         self.parcel.put(ParcelState::Delivered(value));
+        if let Some(turn) = &self.turn {
+            turn.end();
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     future::Future,
     panic::Location,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,6 +15,7 @@ use trionics_nursery::internal::{Block, BodyEnd, RawEnd, open_children};
 use crate::{
     context::AsyncContext,
     held::{Holding, hold},
+    limit::Limit,
     set::ContextSet,
 };
 
@@ -72,11 +74,25 @@ where
     F: FnOnce(S::Values) -> Fut,
     Fut: Future<Output = Result<T, Failure<S::Error>>>,
 {
-    let location = Location::caller();
+    gather(Location::caller(), None, set, body)
+}
+
+/// [`gather_contexts`] with what the options say.
+pub(crate) fn gather<S, T, F, Fut>(
+    location: &'static Location<'static>,
+    limit: Option<Arc<Limit>>,
+    set: S,
+    body: F,
+) -> impl Future<Output = Result<T, Failure<S::Error>>> + use<S, T, F, Fut>
+where
+    S: ContextSet,
+    F: FnOnce(S::Values) -> Fut,
+    Fut: Future<Output = Result<T, Failure<S::Error>>>,
+{
     let n_contexts = set.n_contexts();
     let nursery = (n_contexts > 0).then(|| {
         let block = Block::new(location, n_contexts);
-        let holding = Holding::new(&block, location);
+        let holding = Holding::new(&block, location).limited(limit);
         let (children, parcels) = set.hold(&holding);
         let run = block.run(move || body(S::collect(parcels)));
         open_children(location, children, GatherBody { run, holding })

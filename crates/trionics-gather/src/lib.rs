@@ -48,10 +48,13 @@ mod boxed;
 mod context;
 mod delivery;
 mod gather;
+mod gather_in;
 mod held;
+mod limit;
 mod map;
 mod null_context;
 mod nursery_context;
+mod options;
 mod pair;
 mod set;
 
@@ -59,9 +62,11 @@ pub use crate::{
     boxed::{BoxContext, LocalBoxContext},
     context::{Acm, AsyncContext, BlockEnd, Provide, Slot, acm},
     gather::{gather_contexts, with_context},
+    gather_in::{EnterIn, GatherGuard, HostNursery, gather_contexts_in},
     map::Map,
     null_context::{NullContext, null_context},
     nursery_context::{NurseryContext, local_nursery_context, nursery_context},
+    options::GatherOptions,
     pair::{AcmPair, acm_pair},
     set::ContextSet,
 };

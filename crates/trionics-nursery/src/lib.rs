@@ -101,8 +101,9 @@ pub use crate::{
 pub mod internal {
     pub use crate::{
         block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, MakeBlock, RunBlock},
+        current::is_cancelled,
         nursery::raw::{BodyEnd, NewChild, RawEnd, RawNursery, open_children},
-        scope::cancel_scope,
+        scope::{cancel_scope, scope_at},
     };
 }
 

@@ -231,6 +231,12 @@ impl CancelScope {
     }
 }
 
+/// For the sibling crates: a scope that says it was made at `location`.
+#[must_use]
+pub fn scope_at(location: &'static Location<'static>) -> CancelScope {
+    CancelScope::starting(location, None)
+}
+
 /// For the sibling crates: cancels `scope` with their own reason and location.
 pub fn cancel_scope(scope: &CancelScope, cancelled: Cancelled) -> bool {
     scope.node.request(cancelled)
