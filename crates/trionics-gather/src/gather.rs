@@ -184,10 +184,10 @@ pub(crate) fn group_several<E>(mut failures: Vec<Failure<E>>) -> Failure<E> {
 
 pin_project! {
     /// The body of the gathering nursery: the block, once all values are there.
-    struct GatherBody<R> {
+    pub(crate) struct GatherBody<R> {
         #[pin]
-        run: R,
-        holding: Holding,
+        pub(crate) run: R,
+        pub(crate) holding: Holding,
     }
 }
 
@@ -213,10 +213,10 @@ where
 
 pin_project! {
     /// Turns the end of the gathering nursery into the outcome.
-    struct Gather<N, E> {
+    pub(crate) struct Gather<N, E> {
         #[pin]
-        nursery: Option<N>,
-        on_failures: fn(Vec<Failure<E>>) -> Failure<E>,
+        pub(crate) nursery: Option<N>,
+        pub(crate) on_failures: fn(Vec<Failure<E>>) -> Failure<E>,
     }
 }
 

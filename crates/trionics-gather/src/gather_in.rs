@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use pin_project_lite::pin_project;
 use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 use trionics_nursery::{
     CancelScope, LocalNursery, Nursery, RunScope,
@@ -80,11 +81,20 @@ pub trait HostNursery<C>: sealed::Sealed {
     fn start_context(&self, location: &'static Location<'static>, child: C) -> Result<(), C>;
 }
 
-mod sealed {
-    pub trait Sealed {}
+pub(crate) mod sealed {
+    use trionics_nursery::CancelScope;
+
+    pub trait Sealed {
+        /// The nursery's own scope.
+        fn scope(&self) -> CancelScope;
+    }
 }
 
-impl<E> sealed::Sealed for Nursery<'_, E> {}
+impl<E> sealed::Sealed for Nursery<'_, E> {
+    fn scope(&self) -> CancelScope {
+        self.cancel_scope()
+    }
+}
 
 impl<'env, E, C> HostNursery<C> for Nursery<'env, E>
 where
@@ -96,7 +106,11 @@ where
     }
 }
 
-impl<E> sealed::Sealed for LocalNursery<'_, E> {}
+impl<E> sealed::Sealed for LocalNursery<'_, E> {
+    fn scope(&self) -> CancelScope {
+        self.cancel_scope()
+    }
+}
 
 impl<'env, E, C> HostNursery<C> for LocalNursery<'env, E>
 where
@@ -239,9 +253,7 @@ where
     };
     for child in children {
         let scope = scope_at(location);
-        let run = InChild {
-            run: scope.run(child),
-        };
+        let run = InChild::new(&scope, child);
         if nursery.start_context(location, run).is_err() {
             return Err(Failure::library(LibraryFailure::Closed {
                 what: "the nursery".into(),
@@ -252,22 +264,33 @@ where
     Ok(entering)
 }
 
-/// A context as a child of the caller's nursery, in a scope of its own.
-#[doc(hidden)]
-#[must_use = "futures do nothing unless polled"]
-pub struct InChild<C> {
-    run: RunScope<C>,
+pin_project! {
+    /// A context as a child of a nursery that it can leave, in a scope of its own.
+    #[doc(hidden)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct InChild<C> {
+        #[pin]
+        run: RunScope<C>,
+    }
+}
+
+impl<C: Future> InChild<C> {
+    pub(crate) fn new(scope: &CancelScope, context: C) -> Self {
+        Self {
+            run: scope.run(context),
+        }
+    }
 }
 
 impl<C, E> Future for InChild<C>
 where
-    C: Future<Output = Result<(), Failure<E>>> + Unpin,
+    C: Future<Output = Result<(), Failure<E>>>,
 {
     type Output = Result<(), Failure<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Its scope is cancelled when nobody waits for the value any more.
-        let ended = ready!(Pin::new(&mut self.get_mut().run).poll(cx));
+        let ended = ready!(self.project().run.poll(cx));
         Poll::Ready(ended.unwrap_or(Ok(())))
     }
 }

@@ -47,6 +47,7 @@
 mod boxed;
 mod context;
 mod delivery;
+mod exit_stack;
 mod gather;
 mod gather_in;
 mod held;
@@ -61,6 +62,7 @@ mod set;
 pub use crate::{
     boxed::{BoxContext, LocalBoxContext},
     context::{Acm, AsyncContext, BlockEnd, Provide, Slot, acm},
+    exit_stack::{Enter, ExitStack, LocalExitStack, open_exit_stack, open_local_exit_stack},
     gather::{gather_contexts, with_context},
     gather_in::{EnterIn, GatherGuard, HostNursery, gather_contexts_in},
     map::Map,

@@ -124,19 +124,8 @@ impl<N> fmt::Debug for NurseryContext<N> {
     }
 }
 
-/// The kinds of nurseries that a block can be lent.
-trait HasScope {
-    fn scope(&self) -> CancelScope;
-}
-
 macro_rules! nursery_context_of {
     ($Nursery:ident, $Open:ident, $open:ident, $MakeBody:ident $(, $send:ident)?) => {
-        impl<E> HasScope for $Nursery<'_, E> {
-            fn scope(&self) -> CancelScope {
-                self.cancel_scope()
-            }
-        }
-
         /// Boxed, because the type of a context's life has to be named.
         type $MakeBody<'env, E> =
             Box<dyn FnOnce($Nursery<'env, E>) -> Lend<$Nursery<'env, E>, E> $(+ $send)? + 'env>;
@@ -149,7 +138,7 @@ macro_rules! nursery_context_of {
             fn run(self, slot: Slot<Self::Value>) -> Self::Run {
                 let (joins, location) = (self.joins, self.location);
                 self.options.$open(Box::new(move |nursery: $Nursery<'env, E>| Lend {
-                    scope: nursery.scope(),
+                    scope: nursery.cancel_scope(),
                     provide: slot.provide(nursery),
                     joins,
                     location,

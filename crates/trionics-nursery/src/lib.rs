@@ -102,8 +102,11 @@ pub mod internal {
     pub use crate::{
         block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, MakeBlock, RunBlock},
         current::is_cancelled,
-        nursery::raw::{BodyEnd, NewChild, RawEnd, RawNursery, open_children},
-        scope::{cancel_scope, scope_at},
+        nursery::{
+            open_local_with, open_with,
+            raw::{BodyEnd, NewChild, RawEnd, RawNursery, open_children},
+        },
+        scope::{cancel_scope, move_scope, scope_at},
     };
 }
 

@@ -23,7 +23,7 @@ pub use self::{
     finish::Finish,
     handle::{ChildEnded, ChildHandle},
     maybe::{MaybeOpenNursery, NurserySource, maybe_open_nursery},
-    open::{OpenLocalNursery, OpenNursery},
+    open::{OpenLocalNursery, OpenNursery, open_local_with, open_with},
     options::NurseryOptions,
     results::{Results, ResultsSink},
     room::StartWhenFree,
