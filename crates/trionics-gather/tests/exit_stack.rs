@@ -356,7 +356,12 @@ fn nothing_is_entered_or_pushed_once_the_body_has_ended() {
     assert_eq!(notes.take(), expected);
     let value = Arc::new(());
     let given = Arc::clone(&value);
-    let text = panic_of(|| stack.push(async move |_| Ok(drop(given))));
+    let text = panic_of(|| {
+        stack.push(async move |_| {
+            drop(given);
+            Ok(())
+        })
+    });
     assert!(text.contains("exit stack"), "{text}");
     assert_eq!(Arc::strong_count(&value), 1);
 }
@@ -564,6 +569,30 @@ fn a_cancellation_of_the_old_stack_does_not_reach_what_has_moved() {
 }
 
 #[test]
+fn a_cancellation_right_after_the_move_does_not_reach_what_has_moved() {
+    let (notes, scope) = (Notes::new(), CancelScope::new());
+    let outcome = ends(open_exit_stack(async |outer: ExitStack<'_, Word>| {
+        let stopped = scope
+            .run(open_exit_stack(async |inner: ExitStack<'_, Word>| {
+                inner.enter(named("moved", &notes)).await?;
+                pause().await;
+                notes.take();
+                assert_eq!(inner.pop_all(&outer), 1);
+                scope.cancel("stop"); // no await since
+                never().await;
+                Ok(())
+            }))
+            .await;
+        assert!(stopped.is_err());
+        pause().await;
+        assert_eq!(notes.len(), 0);
+        Ok(7)
+    }));
+    assert_eq!(outcome, Ok(7));
+    assert_eq!(notes.take(), left(&["moved"], BlockEnd::Completed));
+}
+
+#[test]
 fn what_is_cancelled_already_is_not_moved() {
     let (notes, scope) = (Notes::new(), CancelScope::new());
     let outcome = ends(open_exit_stack(async |outer: ExitStack<'_, Word>| {
@@ -710,8 +739,11 @@ fn stacks_that_borrow_are_sent_to_another_thread() {
                     total += stack.enter(context).await?.len();
                 }
                 let n: Nursery<'_> = stack.enter(nursery_context()).await?;
-                let handle = n.spawn(async { Ok(checkpoint().await) });
-                handle.await?;
+                let seven = n.spawn(async {
+                    checkpoint().await;
+                    Ok(7)
+                });
+                assert_eq!(seven.await?, 7);
                 Ok(total)
             })
             .await;
