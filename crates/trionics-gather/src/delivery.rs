@@ -26,9 +26,7 @@ impl<V> Delivery<V> {
         turn: Option<Arc<Turn>>,
         location: &'static Location<'static>,
     ) -> (Self, Arc<Parcel<V>>, ContextPlace) {
-        let parcel = Arc::new(Parcel {
-            state: Mutex::new(ParcelState::Awaited),
-        });
+        let parcel = Arc::new(Parcel::awaited());
         let place = ContextPlace::default();
         let delivery = Self {
             parcel: Arc::clone(&parcel),
@@ -47,7 +45,7 @@ impl<V> Delivery<V> {
 
     /// Puts the value where the block finds it.
     pub(crate) fn deliver(self, value: V) {
-        self.parcel.put(ParcelState::Delivered(value));
+        self.parcel.deliver(value);
         if let Some(turn) = &self.turn {
             turn.end();
         }
@@ -66,6 +64,16 @@ enum ParcelState<V> {
 }
 
 impl<V> Parcel<V> {
+    pub(crate) fn awaited() -> Self {
+        Self {
+            state: Mutex::new(ParcelState::Awaited),
+        }
+    }
+
+    pub(crate) fn deliver(&self, value: V) {
+        self.put(ParcelState::Delivered(value));
+    }
+
     fn put(&self, state: ParcelState<V>) -> ParcelState<V> {
         std::mem::replace(
             &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),

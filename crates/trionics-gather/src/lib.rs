@@ -48,28 +48,34 @@ mod boxed;
 mod context;
 mod delivery;
 mod exit_stack;
+mod finally;
 mod gather;
 mod gather_in;
 mod held;
+mod join;
 mod limit;
 mod map;
 mod null_context;
 mod nursery_context;
 mod options;
 mod pair;
+mod race;
 mod set;
 
 pub use crate::{
     boxed::{BoxContext, LocalBoxContext},
     context::{Acm, AsyncContext, BlockEnd, Provide, Slot, acm},
     exit_stack::{Enter, ExitStack, LocalExitStack, open_exit_stack, open_local_exit_stack},
+    finally::finally,
     gather::{gather_contexts, with_context},
     gather_in::{EnterIn, GatherGuard, HostNursery, gather_contexts_in},
+    join::{Join, TryJoin, join, try_join},
     map::Map,
     null_context::{NullContext, null_context},
     nursery_context::{NurseryContext, local_nursery_context, nursery_context},
     options::GatherOptions,
     pair::{AcmPair, acm_pair},
+    race::{Race, race, race_ok, try_race},
     set::ContextSet,
 };
 
