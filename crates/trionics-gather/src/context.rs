@@ -191,7 +191,9 @@ impl<V> Slot<V> {
     pub fn provide(self, value: V) -> Provide<V> {
         let guest = self.delivery.guest();
         Provide {
-            delivery: Some((self.delivery, value)),
+            value: Some(value),
+            delivery: self.delivery,
+            returned: false,
             guest,
         }
     }
@@ -207,9 +209,20 @@ pin_project! {
     /// The future of [`Slot::provide`].
     #[must_use = "await it: the exit begins when it returns"]
     pub struct Provide<V> {
-        delivery: Option<(Delivery<V>, V)>,
+        // Until it is delivered.
+        value: Option<V>,
+        delivery: Delivery<V>,
+        returned: bool,
         #[pin]
         guest: Guest,
+    }
+
+    impl<V> PinnedDrop for Provide<V> {
+        fn drop(this: Pin<&mut Self>) {
+            if this.value.is_none() && !this.returned {
+                this.delivery.left_alone();
+            }
+        }
     }
 }
 
@@ -218,17 +231,19 @@ impl<V> Future for Provide<V> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BlockEnd> {
         let this = self.project();
-        if let Some((delivery, value)) = this.delivery.take() {
-            delivery.deliver(value);
+        if let Some(value) = this.value.take() {
+            this.delivery.deliver(value);
         }
-        this.guest.poll(cx)
+        let polled = this.guest.poll(cx);
+        *this.returned = polled.is_ready();
+        polled
     }
 }
 
 impl<V> fmt::Debug for Provide<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provide")
-            .field("delivered", &self.delivery.is_none())
+            .field("delivered", &self.value.is_none())
             .finish_non_exhaustive()
     }
 }
