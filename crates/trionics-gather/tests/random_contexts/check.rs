@@ -9,7 +9,7 @@ use super::program::{Block, Context, End, InUse, Make, Program};
 
 /// What happened, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// A context has its value, and owes an exit.
     Entered(u32),
     /// A context gave up before it was left, with success or not.
@@ -24,7 +24,7 @@ pub enum Event {
 }
 
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Value(u32),
     Cancelled,
     Failed {
@@ -37,7 +37,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub fn of_failure(failure: &Failure<u32>) -> Self {
+    pub(crate) fn of_failure(failure: &Failure<u32>) -> Self {
         let (mut errors, mut ended, mut cancelled, mut others) = (Vec::new(), 0, 0, 0);
         for leaf in failure.leaves() {
             if let Some(error) = leaf.as_leaf() {
@@ -61,7 +61,7 @@ impl Outcome {
 
 /// What the runs have come to: a test that sees none of one kind tests nothing.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     values: usize,
     cancelled: usize,
     failures: usize,
@@ -72,7 +72,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub fn is_everything(&self) {
+    pub(crate) fn is_everything(&self) {
         for n in [
             self.values,
             self.cancelled,
@@ -89,7 +89,7 @@ impl Seen {
 
 type Verdict = Result<(), String>;
 
-pub fn check(
+pub(crate) fn check(
     program: &Program,
     log: &[Event],
     outcome: &Outcome,

@@ -2,7 +2,7 @@
 
 /// How a part of a program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     Well,
     Fails,
     Panics,
@@ -11,14 +11,14 @@ pub enum End {
 
 /// So many awaits, and then an end.
 #[derive(Clone, Copy, Debug)]
-pub struct Part {
-    pub awaits: usize,
-    pub end: End,
+pub(crate) struct Part {
+    pub(crate) awaits: usize,
+    pub(crate) end: End,
 }
 
 /// What a context does while its value is in use.
 #[derive(Clone, Copy, Debug)]
-pub enum InUse {
+pub(crate) enum InUse {
     Waits,
     /// It gives up after so many awaits, if it has not been left by then.
     Dies(Part),
@@ -26,7 +26,7 @@ pub enum InUse {
 
 /// How the context is made.
 #[derive(Clone, Copy, Debug)]
-pub enum Make {
+pub(crate) enum Make {
     Plain,
     Mapped,
     Boxed,
@@ -35,16 +35,16 @@ pub enum Make {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Context {
-    pub id: u32,
-    pub make: Make,
-    pub set_up: Part,
-    pub in_use: InUse,
-    pub exit: Part,
+pub(crate) struct Context {
+    pub(crate) id: u32,
+    pub(crate) make: Make,
+    pub(crate) set_up: Part,
+    pub(crate) in_use: InUse,
+    pub(crate) exit: Part,
 }
 
 #[derive(Debug)]
-pub enum Block {
+pub(crate) enum Block {
     Leaf {
         id: u32,
         part: Part,
@@ -67,21 +67,21 @@ pub enum Block {
 }
 
 #[derive(Debug)]
-pub struct Program {
-    pub block: Block,
+pub(crate) struct Program {
+    pub(crate) block: Block,
     /// Before which poll it is cancelled.
-    pub cancel_at: Option<usize>,
+    pub(crate) cancel_at: Option<usize>,
 }
 
 /// A sequence of numbers that a seed decides (splitmix64).
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -180,7 +180,7 @@ impl Maker<'_> {
 }
 
 impl Program {
-    pub fn random(random: &mut Random) -> Self {
+    pub(crate) fn random(random: &mut Random) -> Self {
         let trouble = [4, 8, 16, 1_000][random.below(4)];
         let mut maker = Maker {
             random,

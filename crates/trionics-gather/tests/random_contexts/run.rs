@@ -19,7 +19,7 @@ type Outcome<T> = Result<T, Failure<u32>>;
 type BoxRun<'a, T> = Pin<Box<dyn Future<Output = Outcome<T>> + Send + 'a>>;
 
 #[derive(Default)]
-pub struct World {
+pub(crate) struct World {
     log: Mutex<Vec<Event>>,
 }
 
@@ -28,7 +28,7 @@ impl World {
         self.log.lock().unwrap().push(event);
     }
 
-    pub fn take(&self) -> Vec<Event> {
+    pub(crate) fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.log.lock().unwrap())
     }
 
@@ -123,7 +123,7 @@ fn context<'a>(world: &'a World, context: &Context) -> BoxContext<'a, u32, u32> 
 }
 
 /// Runs a block; gives the sum of the identities of its contexts and leaves.
-pub fn run_block<'a>(world: &'a World, block: &'a Block) -> BoxRun<'a, u32> {
+pub(crate) fn run_block<'a>(world: &'a World, block: &'a Block) -> BoxRun<'a, u32> {
     match block {
         Block::Leaf { id, part } => Box::pin(async move {
             world.part(*id, *part).await?;
