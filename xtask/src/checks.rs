@@ -37,10 +37,19 @@ pub(crate) struct Example {
 }
 
 /// All are built in release mode.
-pub(crate) const EXAMPLES: &[Example] = &[Example {
-    name: "feed",
-    package: "trionics",
-    purpose: "a feed server on real sockets, cancelled in full flight",
-    args: "",
-    limit: Duration::from_secs(120),
-}];
+pub(crate) const EXAMPLES: &[Example] = &[
+    Example {
+        name: "feed",
+        package: "trionics",
+        purpose: "a feed server on real sockets, cancelled in full flight",
+        args: "",
+        limit: Duration::from_secs(120),
+    },
+    Example {
+        name: "happy_eyeballs",
+        package: "trionics-gather",
+        purpose: "real connects raced to several addresses, whose losers say goodbye to a listener that checks it",
+        args: "",
+        limit: Duration::from_secs(60),
+    },
+];
