@@ -2,11 +2,17 @@
 
 mod broadcast;
 mod errgroup;
+mod gather;
 mod nursery;
 
 use crate::suite::Group;
 
 /// All groups, in the order of the report.
 pub fn all() -> Vec<Group> {
-    vec![errgroup::group(), nursery::group(), broadcast::group()]
+    vec![
+        errgroup::group(),
+        nursery::group(),
+        gather::group(),
+        broadcast::group(),
+    ]
 }

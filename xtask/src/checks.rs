@@ -88,4 +88,11 @@ pub(crate) const EXAMPLES: &[Example] = &[
         args: "",
         limit: Duration::from_secs(120),
     },
+    Example {
+        name: "happy_eyeballs",
+        package: "trionics-gather",
+        purpose: "real connects raced to several addresses, whose losers say goodbye to a listener that checks it",
+        args: "",
+        limit: Duration::from_secs(60),
+    },
 ];

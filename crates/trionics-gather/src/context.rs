@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     marker::PhantomData,
+    panic::Location,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -14,7 +15,11 @@ use trionics_nursery::internal::Guest;
 
 pub use trionics_nursery::internal::BlockEnd;
 
-use crate::delivery::Delivery;
+use crate::{
+    boxed::{BoxContext, LocalBoxContext},
+    delivery::Delivery,
+    map::Map,
+};
 
 /// Something with an async set-up that gives a value, and an async exit.
 ///
@@ -75,6 +80,87 @@ pub trait AsyncContext {
 
     /// Sets up, provides a value to `slot`, and tears down once `provide` has returned.
     fn run(self, slot: Slot<Self::Value>) -> Self::Run;
+
+    /// Changes the value on its way to the block.
+    ///
+    /// Set-up and exit stay as they are, and the exit is told how the user's block ended. If `change` panics, the
+    /// context is left, and the panic is resumed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_gather::{AsyncContext as _, Slot, acm, with_context};
+    /// use trionics_nursery::Failure;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let feed = acm(async |slot: Slot<&str>| {
+    ///     slot.provide("quotes").await;
+    ///     Ok::<(), Failure>(())
+    /// });
+    /// let outcome = with_context(feed.map(str::len), async |length| Ok(length)).await;
+    /// assert_eq!(outcome.unwrap(), 6);
+    /// # });
+    /// ```
+    #[track_caller]
+    fn map<U, F>(self, change: F) -> Map<Self, F>
+    where
+        Self: Sized,
+        F: FnOnce(Self::Value) -> U,
+    {
+        Map::new(self, change, Location::caller())
+    }
+
+    /// Hides what kind of context this is, so that different kinds can be in one `Vec`.
+    ///
+    /// Costs two allocations. Contexts that cannot be sent to another thread have
+    /// [`boxed_local`](Self::boxed_local).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trionics_gather::{AsyncContext as _, Slot, acm, gather_contexts, null_context};
+    /// use trionics_nursery::Failure;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let feed = acm(async |slot: Slot<&str>| {
+    ///     slot.provide("quotes").await;
+    ///     Ok::<(), Failure>(())
+    /// });
+    /// let contexts = vec![feed.boxed(), null_context("news").boxed()];
+    /// let outcome = gather_contexts(contexts, async |names| Ok(names.concat())).await;
+    /// assert_eq!(outcome.unwrap(), "quotesnews");
+    /// # });
+    /// ```
+    fn boxed<'a>(self) -> BoxContext<'a, Self::Value, Self::Error>
+    where
+        Self: Sized + Send + 'a,
+        Self::Run: Send + 'a,
+    {
+        BoxContext::new(self)
+    }
+
+    /// Like [`boxed`](Self::boxed), for contexts that stay on their thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    /// use trionics_gather::{AsyncContext as _, null_context, with_context};
+    /// use trionics_nursery::Failure;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let context = null_context(Rc::new(7)).boxed_local();
+    /// let outcome = with_context(context, async |n| Ok::<_, Failure>(*n)).await;
+    /// assert_eq!(outcome.unwrap(), 7);
+    /// # });
+    /// ```
+    fn boxed_local<'a>(self) -> LocalBoxContext<'a, Self::Value, Self::Error>
+    where
+        Self: Sized + 'a,
+        Self::Run: 'a,
+    {
+        LocalBoxContext::new(self)
+    }
 }
 
 /// Where a context puts its value.
@@ -105,7 +191,9 @@ impl<V> Slot<V> {
     pub fn provide(self, value: V) -> Provide<V> {
         let guest = self.delivery.guest();
         Provide {
-            delivery: Some((self.delivery, value)),
+            value: Some(value),
+            delivery: self.delivery,
+            returned: false,
             guest,
         }
     }
@@ -121,9 +209,20 @@ pin_project! {
     /// The future of [`Slot::provide`].
     #[must_use = "await it: the exit begins when it returns"]
     pub struct Provide<V> {
-        delivery: Option<(Delivery<V>, V)>,
+        // Until it is delivered.
+        value: Option<V>,
+        delivery: Delivery<V>,
+        returned: bool,
         #[pin]
         guest: Guest,
+    }
+
+    impl<V> PinnedDrop for Provide<V> {
+        fn drop(this: Pin<&mut Self>) {
+            if this.value.is_none() && !this.returned {
+                this.delivery.left_alone();
+            }
+        }
     }
 }
 
@@ -132,17 +231,19 @@ impl<V> Future for Provide<V> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BlockEnd> {
         let this = self.project();
-        if let Some((delivery, value)) = this.delivery.take() {
-            delivery.deliver(value);
+        if let Some(value) = this.value.take() {
+            this.delivery.deliver(value);
         }
-        this.guest.poll(cx)
+        let polled = this.guest.poll(cx);
+        *this.returned = polled.is_ready();
+        polled
     }
 }
 
 impl<V> fmt::Debug for Provide<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provide")
-            .field("delivered", &self.delivery.is_none())
+            .field("delivered", &self.value.is_none())
             .finish_non_exhaustive()
     }
 }

@@ -3,32 +3,39 @@
 use std::{
     fmt,
     panic::Location,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use trionics_nursery::internal::{Block, ContextPlace, Guest};
+
+use crate::limit::Turn;
 
 /// One context's side of the hand-over.
 pub(crate) struct Delivery<V> {
     parcel: Arc<Parcel<V>>,
     block: Block,
     place: ContextPlace,
+    /// The turn to set up, which ends here.
+    turn: Option<Arc<Turn>>,
     location: &'static Location<'static>,
 }
 
 impl<V> Delivery<V> {
     pub(crate) fn new(
         block: Block,
+        turn: Option<Arc<Turn>>,
         location: &'static Location<'static>,
     ) -> (Self, Arc<Parcel<V>>, ContextPlace) {
-        let parcel = Arc::new(Parcel {
-            state: Mutex::new(ParcelState::Awaited),
-        });
+        let parcel = Arc::new(Parcel::awaited());
         let place = ContextPlace::default();
         let delivery = Self {
             parcel: Arc::clone(&parcel),
             block,
             place: place.clone(),
+            turn,
             location,
         };
         (delivery, parcel, place)
@@ -39,15 +46,27 @@ impl<V> Delivery<V> {
         Guest::new(self.block.clone(), self.place.clone(), self.location)
     }
 
+    /// `provide` was dropped before it has returned.
+    pub(crate) fn left_alone(&self) {
+        if self.block.ended().is_none() {
+            self.parcel.left_alone.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Puts the value where the block finds it.
-    pub(crate) fn deliver(self, value: V) {
-        self.parcel.put(ParcelState::Delivered(value));
+    pub(crate) fn deliver(&self, value: V) {
+        self.parcel.deliver(value);
+        if let Some(turn) = &self.turn {
+            turn.end();
+        }
     }
 }
 
 /// A value on its way to the block.
 pub struct Parcel<V> {
     state: Mutex<ParcelState<V>>,
+    /// The context does not wait for its block any more.
+    left_alone: AtomicBool,
 }
 
 enum ParcelState<V> {
@@ -57,6 +76,17 @@ enum ParcelState<V> {
 }
 
 impl<V> Parcel<V> {
+    pub(crate) fn awaited() -> Self {
+        Self {
+            state: Mutex::new(ParcelState::Awaited),
+            left_alone: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn deliver(&self, value: V) {
+        self.put(ParcelState::Delivered(value));
+    }
+
     fn put(&self, state: ParcelState<V>) -> ParcelState<V> {
         std::mem::replace(
             &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
@@ -72,6 +102,11 @@ impl<V> Parcel<V> {
                 unreachable!("the block starts when all values are there")
             }
         }
+    }
+
+    /// The context has dropped its `provide` while its value was in use.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.left_alone.load(Ordering::Relaxed)
     }
 
     /// The context has called `provide`, and the future was polled.

@@ -4,16 +4,18 @@ use std::{
     future::Future,
     panic::Location,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
-use trionics_errgroup::{Failure, LibraryFailure};
+use trionics_errgroup::{Cancelled, Failure, LibraryFailure};
 use trionics_nursery::internal::{Block, BodyEnd, RawEnd, open_children};
 
 use crate::{
     context::AsyncContext,
     held::{Holding, hold},
+    limit::Limit,
     set::ContextSet,
 };
 
@@ -72,11 +74,25 @@ where
     F: FnOnce(S::Values) -> Fut,
     Fut: Future<Output = Result<T, Failure<S::Error>>>,
 {
-    let location = Location::caller();
+    gather(Location::caller(), None, set, body)
+}
+
+/// [`gather_contexts`] with what the options say.
+pub(crate) fn gather<S, T, F, Fut>(
+    location: &'static Location<'static>,
+    limit: Option<Arc<Limit>>,
+    set: S,
+    body: F,
+) -> impl Future<Output = Result<T, Failure<S::Error>>> + use<S, T, F, Fut>
+where
+    S: ContextSet,
+    F: FnOnce(S::Values) -> Fut,
+    Fut: Future<Output = Result<T, Failure<S::Error>>>,
+{
     let n_contexts = set.n_contexts();
     let nursery = (n_contexts > 0).then(|| {
         let block = Block::new(location, n_contexts);
-        let holding = Holding::new(&block, location);
+        let holding = Holding::new(&block, location).limited(limit);
         let (children, parcels) = set.hold(&holding);
         let run = block.run(move || body(S::collect(parcels)));
         open_children(location, children, GatherBody { run, holding })
@@ -157,7 +173,7 @@ fn group_always<E>(failures: Vec<Failure<E>>) -> Failure<E> {
     Failure::group("gathered contexts failed", failures).expect("there is a failure")
 }
 
-fn group_several<E>(mut failures: Vec<Failure<E>>) -> Failure<E> {
+pub(crate) fn group_several<E>(mut failures: Vec<Failure<E>>) -> Failure<E> {
     if failures.len() == 1
         && let Some(failure) = failures.pop()
     {
@@ -168,45 +184,46 @@ fn group_several<E>(mut failures: Vec<Failure<E>>) -> Failure<E> {
 
 pin_project! {
     /// The body of the gathering nursery: the block, once all values are there.
-    struct GatherBody<R> {
+    pub(crate) struct GatherBody<R> {
         #[pin]
-        run: R,
-        holding: Holding,
+        pub(crate) run: R,
+        pub(crate) holding: Holding,
     }
 }
 
 impl<R, T, E> Future for GatherBody<R>
 where
-    R: Future<Output = Result<Result<T, Failure<E>>, trionics_errgroup::Cancelled>>,
+    R: Future<Output = Result<Result<T, Failure<E>>, Cancelled>>,
 {
-    type Output = BodyEnd<T, E>;
+    type Output = BodyEnd<Result<T, Cancelled>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         Poll::Ready(match ready!(this.run.poll(cx)) {
-            Ok(Ok(value)) => BodyEnd::Value(value),
+            Ok(Ok(value)) => BodyEnd::Value(Ok(value)),
             Ok(Err(mut failure)) => {
                 // The exits have yet to run: what they fail with finds this one pending.
                 let _first = this.holding.block_failure.set(failure.mark());
                 BodyEnd::Failed(failure)
             }
-            Err(cancelled) => BodyEnd::Cancelled(cancelled),
+            // Stopped by one of its contexts, which has its own end to come to: nothing cancels that.
+            Err(cancelled) => BodyEnd::Value(Err(cancelled)),
         })
     }
 }
 
 pin_project! {
     /// Turns the end of the gathering nursery into the outcome.
-    struct Gather<N, E> {
+    pub(crate) struct Gather<N, E> {
         #[pin]
-        nursery: Option<N>,
-        on_failures: fn(Vec<Failure<E>>) -> Failure<E>,
+        pub(crate) nursery: Option<N>,
+        pub(crate) on_failures: fn(Vec<Failure<E>>) -> Failure<E>,
     }
 }
 
 impl<N, T, E> Future for Gather<N, E>
 where
-    N: Future<Output = RawEnd<T, E>>,
+    N: Future<Output = RawEnd<Result<T, Cancelled>, E>>,
 {
     type Output = Result<T, Failure<E>>;
 
@@ -216,9 +233,9 @@ where
             return Poll::Ready(Err(Failure::library(LibraryFailure::EmptySet)));
         };
         Poll::Ready(match ready!(nursery.poll(cx)) {
-            RawEnd::Value(value) => Ok(value),
+            RawEnd::Value(Ok(value)) => Ok(value),
             RawEnd::Failed(failures) => Err((this.on_failures)(failures)),
-            RawEnd::Cancelled(cancelled) => {
+            RawEnd::Value(Err(cancelled)) | RawEnd::Cancelled(cancelled) => {
                 Err((this.on_failures)(vec![Failure::cancelled(cancelled)]))
             }
         })

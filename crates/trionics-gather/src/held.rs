@@ -6,25 +6,30 @@ use std::{
     panic::Location,
     pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
-use trionics_errgroup::{Failure, FailureMark, LibraryFailure};
+use trionics_errgroup::{CancelReason, Failure, FailureMark, LibraryFailure};
 use trionics_nursery::internal::{Block, ContextPlace};
 
 use crate::{
     context::{AsyncContext, Slot},
     delivery::{Delivery, Parcel},
+    limit::{Limit, Turn},
 };
 
 /// What the contexts of one gathering share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Holding {
     pub(crate) block: Block,
     pub(crate) location: &'static Location<'static>,
     /// The block's failure, for the exits that fail while it is on its way out.
     pub(crate) block_failure: Arc<OnceLock<FailureMark>>,
+    /// A context that ends before it has provided cancels the block, which no nursery of ours runs.
+    pub(crate) tells_block: bool,
+    /// How many may set up at once.
+    limit: Option<Arc<Limit>>,
 }
 
 impl Holding {
@@ -33,7 +38,28 @@ impl Holding {
             block: block.clone(),
             location,
             block_failure: Arc::default(),
+            tells_block: false,
+            limit: None,
         }
+    }
+
+    /// For a context whose exit begins by itself, in the light of the same failure.
+    pub(crate) fn with_block(&self, block: &Block, location: &'static Location<'static>) -> Self {
+        Self {
+            block_failure: Arc::clone(&self.block_failure),
+            ..Self::new(block, location)
+        }
+    }
+
+    pub(crate) fn limited(mut self, limit: Option<Arc<Limit>>) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+impl fmt::Debug for Holding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Holding").finish_non_exhaustive()
     }
 }
 
@@ -45,6 +71,7 @@ pin_project! {
         parcel: Arc<Parcel<V>>,
         holding: Holding,
         place: ContextPlace,
+        turn: Option<Arc<Turn>>,
         settled: bool,
         // It has returned or panicked.
         over: bool,
@@ -53,7 +80,15 @@ pin_project! {
     impl<R, V> PinnedDrop for Held<R, V> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if *this.settled && !*this.over && this.parcel.is_sent() {
+            if let Some(turn) = this.turn {
+                turn.end();
+            }
+            if !this.parcel.is_sent() {
+                if this.holding.tells_block {
+                    let reason = CancelReason::ContextEnded;
+                    this.holding.block.cancel(reason, this.holding.location);
+                }
+            } else if *this.settled && !*this.over && !this.parcel.is_left_alone() {
                 this.place.report_dropped(this.holding.location);
             }
         }
@@ -68,13 +103,16 @@ pub(crate) type ParcelOf<C> = Arc<Parcel<<C as AsyncContext>::Value>>;
 
 /// Prepares a context; its value arrives in the parcel.
 pub(crate) fn hold<C: AsyncContext>(context: C, holding: &Holding) -> (HeldOf<C>, ParcelOf<C>) {
-    let (delivery, parcel, place) = Delivery::new(holding.block.clone(), holding.location);
+    let turn = holding.limit.as_ref().map(Turn::new);
+    let (delivery, parcel, place) =
+        Delivery::new(holding.block.clone(), turn.clone(), holding.location);
     let run = context.run(Slot::new(delivery));
     let held = Held {
         run: Some(run),
         parcel: Arc::clone(&parcel),
         holding: holding.clone(),
         place,
+        turn,
         settled: false,
         over: false,
     };
@@ -89,6 +127,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        if let Some(turn) = this.turn {
+            ready!(turn.poll(cx));
+        }
         if !std::mem::replace(this.settled, true) {
             this.place.settle();
         }
@@ -106,7 +147,7 @@ where
         this.run.set(None);
         Poll::Ready(match result {
             Ok(()) if !this.parcel.is_sent() => Err(Failure::library(LibraryFailure::NotProvided)),
-            Ok(()) if !this.holding.block.has_ended() => {
+            Ok(()) if this.parcel.is_left_alone() || this.holding.block.ended().is_none() => {
                 Err(Failure::library(LibraryFailure::ContextEnded))
             }
             Err(failure) => Err(match this.holding.block_failure.get() {

@@ -132,22 +132,44 @@ where
     }
 }
 
-/// The type of a tuple's children: `OneOf<A, OneOf<B, C>>`.
+/// The type of a tuple's children, each in `$Boxed`: `OneOf<A, OneOf<B, C>>`.
 macro_rules! child_of {
-    ($last:ident) => { BoxHeld<$last> };
-    ($first:ident $($rest:ident)+) => { OneOf<BoxHeld<$first>, child_of!($($rest)+)> };
+    ($Boxed:ident; $last:ident) => { $Boxed<$last> };
+    ($Boxed:ident; $first:ident $($rest:ident)+) => {
+        OneOf<$Boxed<$first>, child_of!($Boxed; $($rest)+)>
+    };
 }
 
 /// Pushes each child, wrapped as deep as its place in the tuple.
 macro_rules! push_children {
-    ($children:ident, ($wrap:expr); $last:ident) => {
-        $children.push(($wrap)($last.0));
+    ($children:ident, ($wrap:expr); $last:tt) => {
+        $children.push(($wrap)($last));
     };
-    ($children:ident, ($wrap:expr); $first:ident $($rest:ident)+) => {
-        $children.push(($wrap)(OneOf::First($first.0)));
+    ($children:ident, ($wrap:expr); $first:tt $($rest:tt)+) => {
+        $children.push(($wrap)(OneOf::First($first)));
         push_children!($children, (|child| ($wrap)(OneOf::Rest(child))); $($rest)+);
     };
 }
+
+/// Calls a macro for each tuple that is a set: with a name for each type and each value.
+macro_rules! for_each_tuple {
+    ($make:ident) => {
+        $make!(A a);
+        $make!(A a B b);
+        $make!(A a B b C c);
+        $make!(A a B b C c D d);
+        $make!(A a B b C c D d E e);
+        $make!(A a B b C c D d E e F f);
+        $make!(A a B b C c D d E e F f G g);
+        $make!(A a B b C c D d E e F f G g H h);
+        $make!(A a B b C c D d E e F f G g H h I i);
+        $make!(A a B b C c D d E e F f G g H h I i J j);
+        $make!(A a B b C c D d E e F f G g H h I i J j K k);
+        $make!(A a B b C c D d E e F f G g H h I i J j K k L l);
+    };
+}
+
+pub(crate) use {child_of, for_each_tuple, push_children};
 
 macro_rules! tuple_set {
     ($($context:ident $value:ident)+) => {
@@ -156,7 +178,7 @@ macro_rules! tuple_set {
         impl<Error, $($context: AsyncContext<Error = Error>),+> ContextSet for ($($context,)+) {
             type Error = Error;
             type Values = ($($context::Value,)+);
-            type Child = child_of!($($context)+);
+            type Child = child_of!(BoxHeld; $($context)+);
             type Children = Vec<Self::Child>;
             type Parcels = ($(ParcelOf<$context>,)+);
 
@@ -172,7 +194,7 @@ macro_rules! tuple_set {
                 let ($($value,)+) = self;
                 $(let $value = hold_boxed($value, holding);)+
                 let mut children = Vec::new();
-                push_children!(children, (|child| child); $($value)+);
+                push_children!(children, (|child| child); $(($value.0))+);
                 (children, ($($value.1,)+))
             }
 
@@ -184,15 +206,4 @@ macro_rules! tuple_set {
     };
 }
 
-tuple_set!(A a);
-tuple_set!(A a B b);
-tuple_set!(A a B b C c);
-tuple_set!(A a B b C c D d);
-tuple_set!(A a B b C c D d E e);
-tuple_set!(A a B b C c D d E e F f);
-tuple_set!(A a B b C c D d E e F f G g);
-tuple_set!(A a B b C c D d E e F f G g H h);
-tuple_set!(A a B b C c D d E e F f G g H h I i);
-tuple_set!(A a B b C c D d E e F f G g H h I i J j);
-tuple_set!(A a B b C c D d E e F f G g H h I i J j K k);
-tuple_set!(A a B b C c D d E e F f G g H h I i J j K k L l);
+for_each_tuple!(tuple_set);

@@ -18,7 +18,7 @@ use slab::Slab;
 use trionics_errgroup::{CancelReason, Cancelled};
 
 use crate::{
-    current::{self, Current},
+    current,
     frame::{Frame, Step, report_at},
     node::Node,
     report::{FrameKind, Report},
@@ -84,16 +84,40 @@ impl Block {
         lock(&self.shared.state)
     }
 
-    /// Whether every context has provided its value.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.lock().missing == 0
+    /// Waits until every context has provided its value; says why if the block is cancelled before.
+    pub fn poll_provided(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
+        // Registered first: a cancellation or the last value after the look below wakes.
+        self.shared.node.register(cx.waker());
+        if self.lock().missing == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        self.look_cancelled().map(Err)
     }
 
-    /// Whether the block has ended or will never begin.
+    /// Waits until the block is cancelled, by a context that needs its value back for instance.
+    pub fn poll_cancelled(&self, cx: &mut Context<'_>) -> Poll<Cancelled> {
+        self.shared.node.register(cx.waker());
+        self.look_cancelled()
+    }
+
+    /// Whether the block is cancelled.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.lock().ended.is_some()
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.node.is_own_cancelled()
+    }
+
+    fn look_cancelled(&self) -> Poll<Cancelled> {
+        if self.is_cancelled() {
+            Poll::Ready(self.shared.node.cancelled_or_closed())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// How the block has ended, once it has or will never begin.
+    #[must_use]
+    pub fn ended(&self) -> Option<BlockEnd> {
+        self.lock().ended
     }
 
     /// The block has ended, or never begins: the exits may run.
@@ -122,11 +146,7 @@ impl Block {
     }
 
     /// Runs `make`'s future as the block once every context has provided; yields how it ended.
-    pub fn run<M, F>(self, make: M) -> RunBlock<M, F>
-    where
-        M: FnOnce() -> F,
-        F: Future,
-    {
+    pub fn run<M: MakeBlock>(self, make: M) -> RunBlock<M, M::Future> {
         let frame = Frame::new(Arc::clone(&self.shared.node));
         RunBlock {
             future: None,
@@ -178,7 +198,28 @@ pin_project! {
     }
 }
 
-/// An output that says whether it is a failure.
+/// What makes a block's future from the values; a type of its own where a closure's cannot be named.
+pub trait MakeBlock {
+    /// The block's future.
+    type Future: Future;
+
+    /// Called once, inside the block's frame, when every context has provided.
+    fn make(self) -> Self::Future;
+}
+
+impl<M, F> MakeBlock for M
+where
+    M: FnOnce() -> F,
+    F: Future,
+{
+    type Future = F;
+
+    fn make(self) -> F {
+        self()
+    }
+}
+
+/// An output that says how the block ended.
 pub trait BlockOutput {
     /// Completed or failed.
     fn block_end(&self) -> BlockEnd;
@@ -196,7 +237,7 @@ impl<T, E> BlockOutput for Result<T, E> {
 
 impl<M, F> Future for RunBlock<M, F>
 where
-    M: FnOnce() -> F,
+    M: MakeBlock<Future = F>,
     F: Future<Output: BlockOutput>,
 {
     type Output = Result<F::Output, Cancelled>;
@@ -205,30 +246,32 @@ where
         let mut this = self.project();
         let block = &*this.block;
         if let BlockPhase::Waiting { .. } = this.phase {
-            // Registered first: a cancellation or the last value after the look below wakes.
-            block.shared.node.register(cx.waker());
-            if !block.is_complete() {
-                if !block.shared.node.is_own_cancelled() {
-                    return Poll::Pending;
+            match block.poll_provided(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(cancelled)) => {
+                    block.end(BlockEnd::Cancelled);
+                    *this.phase = BlockPhase::Stopped(cancelled);
                 }
-                block.end(BlockEnd::Cancelled);
-                *this.phase = BlockPhase::Stopped(block.shared.node.cancelled_or_closed());
-            } else if let BlockPhase::Waiting { make } =
-                std::mem::replace(this.phase, BlockPhase::Running)
-            {
-                // The block's frame begins with the call, so that it is where a frame made in it goes.
-                this.frame.settle();
-                let made = {
-                    let _entered = this.frame.enter();
-                    catch_unwind(AssertUnwindSafe(make))
-                };
-                match made {
-                    Ok(future) => this.future.set(Some(future)),
-                    Err(payload) => {
-                        this.frame.finish();
-                        *this.phase = BlockPhase::Done;
-                        block.end(BlockEnd::Panicked);
-                        resume_unwind(payload);
+                Poll::Ready(Ok(())) => {
+                    let BlockPhase::Waiting { make } =
+                        std::mem::replace(this.phase, BlockPhase::Running)
+                    else {
+                        unreachable!("looked at above");
+                    };
+                    // The block's frame begins with the call, so that it is where a frame made in it goes.
+                    this.frame.settle();
+                    let made = {
+                        let _entered = this.frame.enter();
+                        catch_unwind(AssertUnwindSafe(|| make.make()))
+                    };
+                    match made {
+                        Ok(future) => this.future.set(Some(future)),
+                        Err(payload) => {
+                            this.frame.finish();
+                            *this.phase = BlockPhase::Done;
+                            block.end(BlockEnd::Panicked);
+                            resume_unwind(payload);
+                        }
                     }
                 }
             }
@@ -258,7 +301,7 @@ where
         }
         match this.phase {
             BlockPhase::Stopped(cancelled) => {
-                if current::with(|current| current.is_some_and(Current::is_effective)) {
+                if current::is_cancelled() {
                     return Poll::Pending;
                 }
                 let cancelled = cancelled.clone();

@@ -131,6 +131,11 @@ pub(crate) fn with<R>(look: impl FnOnce(Option<&Current>) -> R) -> R {
     result
 }
 
+/// Whether the code that runs now is effectively cancelled: it is going to be dropped at its next await.
+pub fn is_cancelled() -> bool {
+    with(|current| current.is_some_and(Current::is_effective))
+}
+
 /// The node of the current frame, made now if need be.
 pub(crate) fn node() -> Option<Arc<Node>> {
     with(|current| current.map(Current::node))

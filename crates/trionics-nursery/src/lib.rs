@@ -135,8 +135,13 @@ pub use crate::{
 #[doc(hidden)]
 pub mod internal {
     pub use crate::{
-        block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, RunBlock},
-        nursery::raw::{BodyEnd, NewChild, RawEnd, RawNursery, open_children},
+        block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, MakeBlock, RunBlock},
+        current::is_cancelled,
+        nursery::{
+            open_local_with, open_with,
+            raw::{BodyEnd, NewChild, RawEnd, RawNursery, open_children},
+        },
+        scope::{cancel_scope, move_scope, scope_at},
     };
 }
 

@@ -27,7 +27,7 @@ pub use self::{
     finish::Finish,
     handle::{ChildEnded, ChildHandle},
     maybe::{MaybeOpenNursery, NurserySource, maybe_open_nursery},
-    open::{OpenLocalNursery, OpenNursery},
+    open::{OpenLocalNursery, OpenNursery, open_local_with, open_with},
     options::NurseryOptions,
     results::{Results, ResultsSink},
     room::StartWhenFree,
@@ -248,8 +248,21 @@ macro_rules! nursery_methods {
             where
                 C: Future<Output = Result<(), Failure<E>>> $(+ $send)? + 'env,
             {
+                self.__try_start_at(Location::caller(), child)
+            }
+
+            #[doc(hidden)]
+            pub fn __try_start_at<C>(
+                &self,
+                location: &'static Location<'static>,
+                child: C,
+            ) -> Result<(), NurseryClosed<C>>
+            where
+                C: Future<Output = Result<(), Failure<E>>> $(+ $send)? + 'env,
+            {
+                let member = self.shared.new_member(self.child_name.clone(), location);
                 self.shared
-                    .push(&self.new_member(), Box::new(child), |child| Box::into_pin(child) as $Child<'env, E>)
+                    .push(&member, Box::new(child), |child| Box::into_pin(child) as $Child<'env, E>)
                     .map_err(|Closed(child)| NurseryClosed { future: *child })
             }
 

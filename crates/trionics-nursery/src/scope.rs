@@ -375,6 +375,22 @@ impl CancelScope {
     }
 }
 
+/// For the sibling crates: a scope that says it was made at `location`.
+#[must_use]
+pub fn scope_at(location: &'static Location<'static>) -> CancelScope {
+    CancelScope::starting(location, None)
+}
+
+/// For the sibling crates: hands `scope`, and what runs in it, over to another one.
+pub fn move_scope(scope: &CancelScope, under: &CancelScope) {
+    scope.move_under(&under.node);
+}
+
+/// For the sibling crates: cancels `scope` with their own reason and location.
+pub fn cancel_scope(scope: &CancelScope, cancelled: Cancelled) -> bool {
+    scope.node.request(cancelled)
+}
+
 impl Default for CancelScope {
     #[track_caller]
     fn default() -> Self {

@@ -42,7 +42,9 @@ pub use trionics_gather as gather;
 #[cfg(feature = "gather")]
 #[doc(no_inline)]
 pub use trionics_gather::{
-    Acm, AsyncContext, BlockEnd, ContextSet, Slot, acm, gather_contexts, with_context,
+    Acm, AsyncContext, BlockEnd, ContextSet, ExitStack, GatherGuard, GatherOptions, Slot, acm,
+    acm_pair, finally, gather_contexts, gather_contexts_in, join, null_context, nursery_context,
+    open_exit_stack, race, race_ok, try_join, try_race, with_context,
 };
 
 #[cfg(feature = "cache")]

@@ -93,6 +93,38 @@ impl<C, H, T, E, F, Fut> fmt::Debug for Open<C, H, T, E, F, Fut> {
     }
 }
 
+/// For the sibling crates: a nursery whose body is any future, made with the handle.
+pub fn open_with<'env, T, E, B, M>(
+    location: &'static Location<'static>,
+    make: M,
+) -> impl Future<Output = RawEnd<T, E>> + use<'env, T, E, B, M>
+where
+    M: FnOnce(Nursery<'env, E>) -> B,
+    B: Future<Output = BodyEnd<T, E>>,
+{
+    RawNursery::new(location, RawOptions::default(), |queue| {
+        let shared = Shared::new(queue, None);
+        let body = make(Nursery::from_shared(&shared));
+        (body, Handed { shared })
+    })
+}
+
+/// Like [`open_with`], for children that need not be `Send`.
+pub fn open_local_with<'env, T, E, B, M>(
+    location: &'static Location<'static>,
+    make: M,
+) -> impl Future<Output = RawEnd<T, E>> + use<'env, T, E, B, M>
+where
+    M: FnOnce(LocalNursery<'env, E>) -> B,
+    B: Future<Output = BodyEnd<T, E>>,
+{
+    RawNursery::new(location, RawOptions::default(), |queue| {
+        let shared = Shared::new(queue, None);
+        let body = make(LocalNursery::from_shared(&shared));
+        (body, Handed { shared })
+    })
+}
+
 pin_project! {
     /// Calls the body's function inside the body's frame and polls what it returns.
     struct Body<H, F, Fut> {

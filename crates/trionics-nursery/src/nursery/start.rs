@@ -18,7 +18,7 @@ use super::{
     shared::{Closed, Shared},
 };
 use crate::{
-    current::{self, Current},
+    current,
     scope::{CancelScope, RunScope},
     sync::{Mutex, MutexGuard, lock},
     wake::wake_outside,
@@ -172,17 +172,13 @@ where
             },
             Err(payload) => Err(payload),
         };
-        if this.slot.is_started() && !is_cancelled_here() {
+        if this.slot.is_started() && !current::is_cancelled() {
             *this.deferred = Some(ended);
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         Poll::Ready(ended.unwrap_or_else(|payload| resume_unwind(payload)))
     }
-}
-
-fn is_cancelled_here() -> bool {
-    current::with(|current| current.is_some_and(Current::is_effective))
 }
 
 /// Makes the child and the future that starts it.
@@ -250,7 +246,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let Some(child) = &mut this.child else {
-            if this.or_cancel && is_cancelled_here() {
+            if this.or_cancel && current::is_cancelled() {
                 return Poll::Pending;
             }
             panic!("`start` was polled after it had completed");
@@ -276,7 +272,7 @@ where
             }
             Poll::Pending if this.slot.is_started() => {
                 // A caller that is being cancelled keeps the child: it unwinds with the caller.
-                if is_cancelled_here() {
+                if current::is_cancelled() {
                     return Poll::Pending;
                 }
                 let (Some(child), Some(value)) = (this.child.take(), this.slot.take_value()) else {
@@ -309,7 +305,7 @@ impl<C, V> Start<C, V> {
     fn not_started<E>(&self) -> Poll<Result<V, Failure<E>>> {
         if self.or_cancel {
             // The cancellation is what counts; the child merely ended because of it.
-            if is_cancelled_here() {
+            if current::is_cancelled() {
                 return Poll::Pending;
             }
             let nursery = self.shared.queue().nursery();

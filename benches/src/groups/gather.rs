@@ -1,0 +1,157 @@
+//! Contexts that are entered and left together, and races: what it costs that the losers and the exits unwind.
+
+use std::{future::Future, pin::pin};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all, select, select_all},
+    stream::{FuturesUnordered, StreamExt},
+};
+use futures_concurrency::future::Race as _;
+use trionics::{Failure, Slot, acm, gather_contexts, race};
+
+use crate::{
+    Case, Group, OURS,
+    support::{Host, yield_once},
+};
+
+/// The group `gather`.
+pub(super) fn group() -> Group {
+    Group::new("gather")
+        .case(contexts::<1>())
+        .case(contexts::<10>())
+        .case(contexts::<1_000>())
+        .case(race_of_two())
+        .case(race_of_sixteen())
+}
+
+/// What a set-up gives and an exit needs.
+#[derive(Clone, Copy)]
+struct Resource(usize);
+
+/// A set-up with one await.
+async fn enter(index: usize) -> Resource {
+    yield_once().await;
+    Resource(index)
+}
+
+/// An exit with one await.
+async fn leave(resource: Resource) -> usize {
+    yield_once().await;
+    resource.0
+}
+
+async fn live(index: usize, slot: Slot<Resource>) -> Result<(), Failure> {
+    let resource = enter(index).await;
+    slot.provide(resource).await;
+    leave(resource).await;
+    Ok(())
+}
+
+/// The sum that proves that all were entered.
+const fn sum_of<const N: usize>() -> usize {
+    N * (N - 1) / 2
+}
+
+/// `N` contexts that await once on each side. The peers do what one writes by hand, and what no cancellation may hit.
+fn contexts<const N: usize>() -> Case {
+    Case::new(
+        format!("{N} contexts, one yield on each side"),
+        "context",
+        N as u64,
+        "enter all, use the values, leave all; the peers run plain futures that no failure or cancellation may interrupt",
+    )
+    .subject(OURS, || {
+        || {
+            let sum = Host::Plain.run(gather_contexts(
+                (0..N)
+                    .map(|index| acm(move |slot| live(index, slot)))
+                    .collect::<Vec<_>>(),
+                async |resources: Vec<Resource>| Ok(resources.iter().map(|made| made.0).sum()),
+            ));
+            assert_eq!(sum.ok(), Some(sum_of::<N>()));
+        }
+    })
+    .subject("join_all twice", || {
+        || {
+            let sum: usize = Host::Plain.run(async {
+                let resources = join_all((0..N).map(enter)).await;
+                let sum = resources.iter().map(|made| made.0).sum();
+                join_all(resources.into_iter().map(leave)).await;
+                sum
+            });
+            assert_eq!(sum, sum_of::<N>());
+        }
+    })
+    .subject("FuturesUnordered twice", || {
+        || {
+            let sum: usize = Host::Plain.run(async {
+                let mut entering: FuturesUnordered<_> = (0..N).map(enter).collect();
+                let mut resources = Vec::with_capacity(N);
+                while let Some(resource) = entering.next().await {
+                    resources.push(resource);
+                }
+                let sum = resources.iter().map(|made| made.0).sum();
+                let mut leaving: FuturesUnordered<_> = resources.into_iter().map(leave).collect();
+                while leaving.next().await.is_some() {}
+                sum
+            });
+            assert_eq!(sum, sum_of::<N>());
+        }
+    })
+}
+
+/// Yields so often, and then gives the number.
+async fn after(yields: usize) -> usize {
+    for _ in 0..yields {
+        yield_once().await;
+    }
+    yields
+}
+
+fn run_race(future: impl Future<Output = usize>) {
+    assert_eq!(Host::Plain.run(future), 1);
+}
+
+fn race_of_two() -> Case {
+    Case::new(
+        "race of 2",
+        "race",
+        1,
+        "the first yields once, the other for ever; the peers drop the loser, ours lets it unwind",
+    )
+    .subject(OURS, || || run_race(race((after(1), after(usize::MAX)))))
+    .subject("select", || {
+        || {
+            run_race(async {
+                let (one, other) = (pin!(after(1)), pin!(after(usize::MAX)));
+                select(one, other).await.factor_first().0
+            })
+        }
+    })
+    .subject("futures-concurrency", || {
+        || run_race((after(1), after(usize::MAX)).race())
+    })
+}
+
+fn race_of_sixteen() -> Case {
+    let sixteen = || (0..16).map(|index| after(if index == 7 { 1 } else { usize::MAX }));
+    Case::new(
+        "race of 16",
+        "race",
+        1,
+        "one yields once, the others for ever; boxed for select_all, which needs it",
+    )
+    .subject(OURS, move || {
+        move || run_race(race(sixteen().collect::<Vec<_>>()))
+    })
+    .subject("select_all", move || {
+        move || {
+            let boxed: Vec<BoxFuture<'_, usize>> = sixteen().map(FutureExt::boxed).collect();
+            run_race(async { select_all(boxed).await.0 })
+        }
+    })
+    .subject("futures-concurrency", move || {
+        move || run_race(sixteen().collect::<Vec<_>>().race())
+    })
+}
