@@ -121,6 +121,8 @@ pub(crate) struct Frame {
     wait: Option<Box<Wait>>,
     grace: Grace,
     stopped_by: Option<Cancelled>,
+    /// When the frame struck, its own scope was cancelled and none around it was.
+    struck_alone: bool,
     place: Place,
     /// Dropping the frame before its end is reported.
     reports_drop: bool,
@@ -204,6 +206,7 @@ impl Frame {
             wait: None,
             grace: Grace::default(),
             stopped_by: None,
+            struck_alone: false,
             place: Place::Ambient,
             reports_drop: false,
         }
@@ -326,7 +329,10 @@ impl Frame {
                 if let Place::Anchored(anchor) = &mut self.place {
                     anchor.visit(&self.node, cx);
                 }
+                let is_alone =
+                    matches!(self.place, Place::Ambient) && self.node.is_cancelled_alone();
                 if decide(&self.node, &mut self.wait, epoch, cx) || self.gives_up(cx) {
+                    self.struck_alone = is_alone;
                     self.stop(body);
                     Step::Stopped
                 } else {
@@ -388,9 +394,12 @@ impl Frame {
 
     /// A stopped frame: "cancelled" goes to the caller if nothing around is cancelled, else it parks.
     pub(crate) fn absorb_or_park(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
-        // What is cancelled around a shielded scope is not its code's to hear of.
-        if !self.node.is_shielded()
-            && current::with(|current| current.is_some_and(Current::is_effective))
+        // What is cancelled around a shielded scope is not its code's to hear of. Neither is what comes
+        // between the strike and this look: guests that were not waited for are left to the code around.
+        let struck_alone = mem::take(&mut self.struck_alone);
+        if !struck_alone
+            && !self.node.is_shielded()
+            && current::with(|current| current.is_some_and(|current| self.is_stopped_at(current)))
         {
             if self.phase != Phase::Parked {
                 self.phase = Phase::Parked;
@@ -409,6 +418,13 @@ impl Frame {
         }
         self.finish();
         Poll::Ready(cancelled)
+    }
+
+    /// Whether the code that polls the frame is being stopped, too.
+    fn is_stopped_at(&self, poller: &Current) -> bool {
+        // Where a guest and its host are cancelled together, the guest may hear of it first.
+        poller.is_effective()
+            || (matches!(self.place, Place::Anchored(_)) && poller.is_effective_soon())
     }
 
     /// Why the frame was stopped.
