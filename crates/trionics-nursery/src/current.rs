@@ -59,6 +59,17 @@ impl Current {
         }
     }
 
+    /// The frame is effectively cancelled, or about to be told so.
+    pub(crate) fn is_effective_soon(&self) -> bool {
+        match self {
+            Self::Node(node) => node.is_effective_soon(),
+            Self::Member(member) => match member.known_node() {
+                Some(node) => node.is_effective_soon(),
+                None => member.nursery().is_effective_soon(),
+            },
+        }
+    }
+
     /// Something from the frame up to the root was cancelled, shields or not.
     pub(crate) fn is_requested(&self) -> bool {
         match self {

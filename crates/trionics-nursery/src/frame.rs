@@ -124,6 +124,8 @@ pub(crate) struct Frame {
     /// Ends at the scope's deadline, if it has one.
     deadline: Option<Box<DeadlineTimer>>,
     stopped_by: Option<Cancelled>,
+    /// When the frame struck, its own scope was cancelled and none around it was.
+    struck_alone: bool,
     place: Place,
     /// Dropping the frame before its end is reported.
     reports_drop: bool,
@@ -208,6 +210,7 @@ impl Frame {
             grace: Grace::default(),
             deadline: None,
             stopped_by: None,
+            struck_alone: false,
             place: Place::Ambient,
             reports_drop: false,
         }
@@ -332,7 +335,10 @@ impl Frame {
                     anchor.visit(&self.node, cx);
                 }
                 self.watch_deadline(cx);
+                let is_alone =
+                    matches!(self.place, Place::Ambient) && self.node.is_cancelled_alone();
                 if decide(&self.node, &mut self.wait, epoch, cx) || self.gives_up(cx) {
+                    self.struck_alone = is_alone;
                     self.stop(body);
                     Step::Stopped
                 } else {
@@ -403,9 +409,12 @@ impl Frame {
 
     /// A stopped frame: "cancelled" goes to the caller if nothing around is cancelled, else it parks.
     pub(crate) fn absorb_or_park(&mut self, cx: &mut Context<'_>) -> Poll<Cancelled> {
-        // What is cancelled around a shielded scope is not its code's to hear of.
-        if !self.node.is_shielded()
-            && current::with(|current| current.is_some_and(Current::is_effective))
+        // What is cancelled around a shielded scope is not its code's to hear of. Neither is what comes
+        // between the strike and this look: guests that were not waited for are left to the code around.
+        let struck_alone = mem::take(&mut self.struck_alone);
+        if !struck_alone
+            && !self.node.is_shielded()
+            && current::with(|current| current.is_some_and(|current| self.is_stopped_at(current)))
         {
             if self.phase != Phase::Parked {
                 self.phase = Phase::Parked;
@@ -424,6 +433,13 @@ impl Frame {
         }
         self.finish();
         Poll::Ready(cancelled)
+    }
+
+    /// Whether the code that polls the frame is being stopped, too.
+    fn is_stopped_at(&self, poller: &Current) -> bool {
+        // Where a guest and its host are cancelled together, the guest may hear of it first.
+        poller.is_effective()
+            || (matches!(self.place, Place::Anchored(_)) && poller.is_effective_soon())
     }
 
     /// Why the frame was stopped.

@@ -317,6 +317,11 @@ impl Node {
         flags & EXITING == 0 && flags & OUTER != 0
     }
 
+    /// Its own scope is cancelled, and no enclosing one with no shield in between.
+    pub(crate) fn is_cancelled_alone(&self) -> bool {
+        self.flags() & (OWN | OUTER) == OWN
+    }
+
     pub(crate) fn is_own_cancelled(&self) -> bool {
         self.flags() & OWN != 0
     }
@@ -553,28 +558,24 @@ impl Node {
     /// Begins or ends to keep cancellations out; what runs inside is woken if one now reaches it.
     pub(crate) fn set_shielded(self: &Arc<Self>, shielded: bool) {
         let mut wakers = WakeList::new();
-        let mut set = |state: &mut State, parent_flags: u32, parent: Option<&State>| {
+        self.with_place(|parent, state| {
             let (set, clear) = if shielded {
                 (SHIELDED, 0)
             } else {
                 (0, SHIELDED)
             };
             self.change_flags(state, set, clear);
-            let (before, after) = self.inherit(state, parent_flags, parent);
+            let (before, after) = match parent {
+                Some((parent, parent_state)) => {
+                    let parent_flags = parent.flags.load(Ordering::Relaxed);
+                    self.inherit(state, parent_flags, Some(&*parent_state))
+                }
+                None => self.inherit(state, 0, None),
+            };
             if self.should_wake(before, after) {
                 wakers.push(state.waker.take());
             }
-        };
-        let linked = self.with_parent(|parent, parent_state, state| {
-            set(
-                state,
-                parent.flags.load(Ordering::Relaxed),
-                Some(parent_state),
-            );
         });
-        if linked.is_none() {
-            set(&mut self.lock(), 0, None);
-        }
         let mut requests = Vec::new();
         self.propagate(&mut wakers, &mut requests);
         for (node, cancelled) in requests {
@@ -631,22 +632,50 @@ impl Node {
         Some(visit)
     }
 
-    /// Takes the visits for live whose frames are being cancelled; the caller holds the lock.
-    ///
-    /// A cancellation that reaches this frame from where a visitor belongs, or from further out, has got
-    /// there before.
-    fn count_visitors(&self, state: &mut State) {
-        let mut n_visitors = 0;
+    /// The visits that do not count as live, and where their frames belong; the caller holds the lock.
+    fn silent_visits(state: &State) -> Vec<(Arc<Node>, Arc<Node>)> {
+        let mut visits = Vec::new();
         for (_, child) in &state.children {
             if child.flags() & (VISIT | LIVE | ABANDONED) == VISIT {
-                let mut visit = child.lock();
-                if visit.home.as_ref().is_some_and(|home| home.is_effective()) {
-                    child.set_live(&mut visit, true);
-                    n_visitors += 1;
-                }
+                let home = child.lock().home.clone();
+                visits.extend(home.map(|home| (Arc::clone(child), home)));
             }
         }
-        state.live += n_visitors;
+        visits
+    }
+
+    /// From now on the visit counts as live, unless it has ended; the caller holds this node's lock.
+    fn count_visit(self: &Arc<Self>, state: &mut State, visit: &Arc<Node>) {
+        let mut visit_state = visit.lock();
+        let link = visit_state.link.as_ref();
+        if link.is_some_and(|link| Arc::ptr_eq(&link.parent, self)) && !visit.is_live() {
+            visit.set_live(&mut visit_state, true);
+            state.live += 1;
+        }
+    }
+
+    /// Effectively cancelled, or about to be told so: a cancellation is on its way down from further out.
+    ///
+    /// A frame that is told before another one, with which it shares the cancelled scope, asks this about
+    /// the other one.
+    pub(crate) fn is_effective_soon(self: &Arc<Self>) -> bool {
+        let mut above = Some(Arc::clone(self));
+        while let Some(node) = above {
+            let flags = node.flags();
+            if flags & EXITING != 0 {
+                return false;
+            }
+            if effective(flags) {
+                return true;
+            }
+            if flags & SHIELDED != 0 {
+                return false;
+            }
+            let state = node.lock();
+            let parent = state.link.as_ref().map(|link| Arc::clone(&link.parent));
+            above = parent.or_else(|| state.successor.clone());
+        }
+        false
     }
 }
 
@@ -662,7 +691,7 @@ impl Node {
         if parent.is_none() && crate::tree::tracks_all() {
             self.set_tracked(true);
         }
-        let attached = self.attach_quietly(parent, live, &mut wakers, &mut requests);
+        let attached = self.attach_quietly(parent, Some(live), &mut wakers, &mut requests);
         #[cfg(feature = "task-tree")]
         if self.is_tracked() {
             self.times.note_opened(self);
@@ -674,10 +703,11 @@ impl Node {
         attached
     }
 
+    /// As `attach`; without a `live` the node stays as live as it is.
     fn attach_quietly(
         self: &Arc<Self>,
         mut parent: Option<Arc<Node>>,
-        live: bool,
+        live: Option<bool>,
         wakers: &mut WakeList,
         requests: &mut Vec<(Arc<Node>, Cancelled)>,
     ) -> bool {
@@ -688,7 +718,7 @@ impl Node {
                     return false;
                 }
                 self.parent_address.store(0, Ordering::Relaxed);
-                self.set_live(&mut state, live);
+                self.set_live(&mut state, live.unwrap_or_else(|| self.is_live()));
                 if !state.sets_environment {
                     let own = state.with_own_patience(None);
                     wakers.drop_later(std::mem::replace(&mut state.environment, own));
@@ -718,6 +748,7 @@ impl Node {
                 return false;
             }
             let key = parent_state.children.insert(Arc::clone(self));
+            let live = live.unwrap_or_else(|| self.is_live());
             self.set_live(&mut state, live);
             parent_state.live += usize::from(live);
             if !state.sets_environment {
@@ -752,6 +783,10 @@ impl Node {
         true
     }
 
+    fn is_live(&self) -> bool {
+        self.flags() & LIVE != 0
+    }
+
     fn set_live(&self, state: &mut State, live: bool) {
         let (before, after) = if live {
             self.change_flags(state, LIVE, ABANDONED)
@@ -769,25 +804,38 @@ impl Node {
         }
     }
 
-    /// Runs `change` with the node's and its parent's locks held; `None` at a root.
-    fn with_parent<R>(
+    /// Runs `change` with the node's and its parent's locks held; at a root, with the node's alone.
+    fn with_place<R>(
         self: &Arc<Self>,
-        change: impl FnOnce(&Arc<Node>, &mut State, &mut State) -> R,
-    ) -> Option<R> {
+        change: impl FnOnce(Option<(&Arc<Node>, &mut State)>, &mut State) -> R,
+    ) -> R {
         loop {
             let parent = {
-                let state = self.lock();
-                Arc::clone(&state.link.as_ref()?.parent)
+                let mut state = self.lock();
+                match &state.link {
+                    Some(link) => Arc::clone(&link.parent),
+                    None => return change(None, &mut state),
+                }
             };
             let mut parent_state = parent.lock();
             let mut state = self.lock();
             match &state.link {
                 Some(link) if Arc::ptr_eq(&link.parent, &parent) => {
-                    return Some(change(&parent, &mut parent_state, &mut state));
+                    return change(Some((&parent, &mut parent_state)), &mut state);
                 }
                 _ => {}
             }
         }
+    }
+
+    /// Runs `change` with the node's and its parent's locks held; `None` at a root.
+    fn with_parent<R>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Arc<Node>, &mut State, &mut State) -> R,
+    ) -> Option<R> {
+        self.with_place(|parent, state| {
+            parent.map(|(parent, parent_state)| change(parent, parent_state, state))
+        })
     }
 
     pub(crate) fn parent(&self) -> Option<Arc<Node>> {
@@ -845,7 +893,7 @@ impl Node {
             met.extend(self.parent());
             self.unlink(&mut wakers);
             if self.flags() & RETIRED != 0
-                || self.attach_quietly(parent.clone(), live, &mut wakers, &mut requests)
+                || self.attach_quietly(parent.clone(), Some(live), &mut wakers, &mut requests)
             {
                 break;
             }
@@ -867,18 +915,15 @@ impl Node {
 
     /// Clears `LIVE`, sets `flags`.
     fn make_idle(self: &Arc<Self>, flags: u32, wakers: &mut WakeList) {
-        let linked = self.with_parent(|parent, parent_state, state| {
-            if self.flags.load(Ordering::Relaxed) & LIVE != 0 {
+        self.with_place(|parent, state| {
+            if let Some((parent, parent_state)) = parent
+                && self.flags.load(Ordering::Relaxed) & LIVE != 0
+            {
                 parent.one_live_less(parent_state, wakers);
             }
             self.set_live(state, false);
             self.change_flags(state, flags, 0);
         });
-        if linked.is_none() {
-            let mut state = self.lock();
-            self.set_live(&mut state, false);
-            self.change_flags(&mut state, flags, 0);
-        }
     }
 
     /// The frame is over: its place goes, and what is still inside goes to its parent.
@@ -939,7 +984,6 @@ impl Node {
                     child.change_flags(&mut child_state, OWN, 0);
                     child_state.cancelled = Some(cancelled.clone());
                 }
-                let live = child.flags.load(Ordering::Relaxed) & LIVE != 0;
                 wakers.push(child_state.waker.take());
                 // A visit ends with its host.
                 let is_visit = child.flags.load(Ordering::Relaxed) & VISIT != 0;
@@ -947,17 +991,17 @@ impl Node {
                     child.set_live(&mut child_state, false);
                 }
                 drop(child_state);
-                survivors.push((child, live, link, is_visit));
+                survivors.push((child, link, is_visit));
             }
             state.live = 0;
             let parent = state.link.as_ref().map(|link| Arc::clone(&link.parent));
             (survivors, parent)
         };
         let mut requests = Vec::new();
-        for (child, live, link, is_visit) in survivors {
+        for (child, link, is_visit) in survivors {
             if !is_visit {
-                // The frame may have found another place by itself in the meantime.
-                child.attach_quietly(parent.clone(), live, wakers, &mut requests);
+                // The frame may have parked in the meantime, or have found another place by itself.
+                child.attach_quietly(parent.clone(), None, wakers, &mut requests);
                 child.propagate(wakers, &mut requests);
             }
             drop(link);
@@ -1119,16 +1163,30 @@ impl Node {
     }
 
     /// What the frame finds after its body said `Pending`; notes that it waits, if it must.
-    pub(crate) fn look_inside(&self) -> Inside {
+    ///
+    /// An anchored frame that it polls, and that is being cancelled, too, counts as inside.
+    pub(crate) fn look_inside(self: &Arc<Self>) -> Inside {
         if !self.is_effective() {
             return Inside::NotCancelled;
         }
         let mut state = self.lock();
+        if state.live == 0 {
+            let visits = Self::silent_visits(&state);
+            if !visits.is_empty() {
+                // The homes are further out: they are looked at without the lock.
+                drop(state);
+                let visits: Vec<_> = visits
+                    .into_iter()
+                    .filter(|(_, home)| home.is_effective_soon())
+                    .collect();
+                state = self.lock();
+                for (visit, _) in &visits {
+                    self.count_visit(&mut state, visit);
+                }
+            }
+        }
         if !effective(self.flags.load(Ordering::Relaxed)) {
             return Inside::NotCancelled;
-        }
-        if state.live == 0 {
-            self.count_visitors(&mut state);
         }
         if state.live == 0 {
             Inside::Clear
@@ -1346,8 +1404,10 @@ impl Node {
                 .children
                 .iter()
                 .map(|(_, child)| Arc::clone(child))
-                // No frame, but somebody who listens.
-                .filter(|child| child.kind != FrameKind::CancelRequested)
+                // No frames, but somebody who listens, and who stands for a frame elsewhere.
+                .filter(|child| {
+                    child.kind != FrameKind::CancelRequested && child.flags() & VISIT == 0
+                })
                 .collect(),
         }
     }
