@@ -191,9 +191,7 @@ impl<V> Slot<V> {
     pub fn provide(self, value: V) -> Provide<V> {
         let guest = self.delivery.guest();
         Provide {
-            value: Some(value),
-            delivery: self.delivery,
-            returned: false,
+            delivery: Some((self.delivery, value)),
             guest,
         }
     }
@@ -209,20 +207,9 @@ pin_project! {
     /// The future of [`Slot::provide`].
     #[must_use = "await it: the exit begins when it returns"]
     pub struct Provide<V> {
-        // Until it is delivered.
-        value: Option<V>,
-        delivery: Delivery<V>,
-        returned: bool,
+        delivery: Option<(Delivery<V>, V)>,
         #[pin]
         guest: Guest,
-    }
-
-    impl<V> PinnedDrop for Provide<V> {
-        fn drop(this: Pin<&mut Self>) {
-            if this.value.is_none() && !this.returned {
-                this.delivery.left_alone();
-            }
-        }
     }
 }
 
@@ -231,19 +218,17 @@ impl<V> Future for Provide<V> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BlockEnd> {
         let this = self.project();
-        if let Some(value) = this.value.take() {
-            this.delivery.deliver(value);
+        if let Some((delivery, value)) = this.delivery.take() {
+            delivery.deliver(value);
         }
-        let polled = this.guest.poll(cx);
-        *this.returned = polled.is_ready();
-        polled
+        this.guest.poll(cx)
     }
 }
 
 impl<V> fmt::Debug for Provide<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provide")
-            .field("delivered", &self.value.is_none())
+            .field("delivered", &self.delivery.is_none())
             .finish_non_exhaustive()
     }
 }

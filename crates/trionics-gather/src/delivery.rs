@@ -3,10 +3,7 @@
 use std::{
     fmt,
     panic::Location,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use trionics_nursery::internal::{Block, ContextPlace, Guest};
@@ -46,15 +43,8 @@ impl<V> Delivery<V> {
         Guest::new(self.block.clone(), self.place.clone(), self.location)
     }
 
-    /// `provide` was dropped before it has returned.
-    pub(crate) fn left_alone(&self) {
-        if self.block.ended().is_none() {
-            self.parcel.left_alone.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// Puts the value where the block finds it.
-    pub(crate) fn deliver(&self, value: V) {
+    pub(crate) fn deliver(self, value: V) {
         self.parcel.deliver(value);
         if let Some(turn) = &self.turn {
             turn.end();
@@ -65,8 +55,6 @@ impl<V> Delivery<V> {
 /// A value on its way to the block.
 pub struct Parcel<V> {
     state: Mutex<ParcelState<V>>,
-    /// The context does not wait for its block any more.
-    left_alone: AtomicBool,
 }
 
 enum ParcelState<V> {
@@ -79,7 +67,6 @@ impl<V> Parcel<V> {
     pub(crate) fn awaited() -> Self {
         Self {
             state: Mutex::new(ParcelState::Awaited),
-            left_alone: AtomicBool::new(false),
         }
     }
 
@@ -102,11 +89,6 @@ impl<V> Parcel<V> {
                 unreachable!("the block starts when all values are there")
             }
         }
-    }
-
-    /// The context has dropped its `provide` while its value was in use.
-    pub(crate) fn is_left_alone(&self) -> bool {
-        self.left_alone.load(Ordering::Relaxed)
     }
 
     /// The context has called `provide`, and the future was polled.

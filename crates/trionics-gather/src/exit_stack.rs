@@ -10,7 +10,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use trionics_errgroup::{AnyError, Cancelled, Failure};
+use trionics_errgroup::{AnyError, Failure};
 use trionics_nursery::{
     LocalNursery, Nursery,
     internal::{Block, BodyEnd, open_local_with, open_with},
@@ -151,7 +151,7 @@ where
 fn open<B, T, E, F, Fut>(
     location: &'static Location<'static>,
     body: F,
-) -> impl Future<Output = BodyEnd<Result<T, Cancelled>, E>>
+) -> impl Future<Output = BodyEnd<T, E>>
 where
     F: FnOnce(Arc<Shared<B>>) -> Fut,
     Fut: Future<Output = Result<T, Failure<E>>>,

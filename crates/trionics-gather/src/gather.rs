@@ -9,7 +9,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use trionics_errgroup::{Cancelled, Failure, LibraryFailure};
+use trionics_errgroup::{Failure, LibraryFailure};
 use trionics_nursery::internal::{Block, BodyEnd, RawEnd, open_children};
 
 use crate::{
@@ -193,21 +193,20 @@ pin_project! {
 
 impl<R, T, E> Future for GatherBody<R>
 where
-    R: Future<Output = Result<Result<T, Failure<E>>, Cancelled>>,
+    R: Future<Output = Result<Result<T, Failure<E>>, trionics_errgroup::Cancelled>>,
 {
-    type Output = BodyEnd<Result<T, Cancelled>, E>;
+    type Output = BodyEnd<T, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         Poll::Ready(match ready!(this.run.poll(cx)) {
-            Ok(Ok(value)) => BodyEnd::Value(Ok(value)),
+            Ok(Ok(value)) => BodyEnd::Value(value),
             Ok(Err(mut failure)) => {
                 // The exits have yet to run: what they fail with finds this one pending.
                 let _first = this.holding.block_failure.set(failure.mark());
                 BodyEnd::Failed(failure)
             }
-            // Stopped by one of its contexts, which has its own end to come to: nothing cancels that.
-            Err(cancelled) => BodyEnd::Value(Err(cancelled)),
+            Err(cancelled) => BodyEnd::Cancelled(cancelled),
         })
     }
 }
@@ -223,7 +222,7 @@ pin_project! {
 
 impl<N, T, E> Future for Gather<N, E>
 where
-    N: Future<Output = RawEnd<Result<T, Cancelled>, E>>,
+    N: Future<Output = RawEnd<T, E>>,
 {
     type Output = Result<T, Failure<E>>;
 
@@ -233,9 +232,9 @@ where
             return Poll::Ready(Err(Failure::library(LibraryFailure::EmptySet)));
         };
         Poll::Ready(match ready!(nursery.poll(cx)) {
-            RawEnd::Value(Ok(value)) => Ok(value),
+            RawEnd::Value(value) => Ok(value),
             RawEnd::Failed(failures) => Err((this.on_failures)(failures)),
-            RawEnd::Value(Err(cancelled)) | RawEnd::Cancelled(cancelled) => {
+            RawEnd::Cancelled(cancelled) => {
                 Err((this.on_failures)(vec![Failure::cancelled(cancelled)]))
             }
         })

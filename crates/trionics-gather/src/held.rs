@@ -88,7 +88,7 @@ pin_project! {
                     let reason = CancelReason::ContextEnded;
                     this.holding.block.cancel(reason, this.holding.location);
                 }
-            } else if *this.settled && !*this.over && !this.parcel.is_left_alone() {
+            } else if *this.settled && !*this.over {
                 this.place.report_dropped(this.holding.location);
             }
         }
@@ -147,7 +147,7 @@ where
         this.run.set(None);
         Poll::Ready(match result {
             Ok(()) if !this.parcel.is_sent() => Err(Failure::library(LibraryFailure::NotProvided)),
-            Ok(()) if this.parcel.is_left_alone() || this.holding.block.ended().is_none() => {
+            Ok(()) if this.holding.block.ended().is_none() => {
                 Err(Failure::library(LibraryFailure::ContextEnded))
             }
             Err(failure) => Err(match this.holding.block_failure.get() {

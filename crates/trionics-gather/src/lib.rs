@@ -42,7 +42,8 @@
 //! | fails in set-up | its failure; the block is not run |
 //! | returns without having provided | [`NotProvided`]; the block is not run |
 //! | fails while the block runs | the block is cancelled; its failure |
-//! | drops its [`provide`](Slot::provide), or returns, while the block runs | the block is cancelled; [`ContextEnded`], once it has returned |
+//! | returns while the block runs | the block is cancelled; [`ContextEnded`] |
+//! | drops its [`provide`](Slot::provide) while the block runs | the block is cancelled, and then the context is, unless it has returned by then; a `Cancelled` failure whose reason says so, and a report of what was cut off |
 //! | fails in its exit | its failure, beside the block's if that has failed too |
 //! | hangs in its exit | waits; only a grace period ends it, and reports it |
 //! | panics in set-up, in use or in its exit | the block is cancelled, other exits run, then the panic is resumed |

@@ -94,6 +94,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(match ready!(self.project().nursery.poll(cx)) {
             RawEnd::Failed(failures) => Err(group_several(failures)),
+            // A context that has left its block alone has no failure of its own, mapped or not.
             RawEnd::Value(()) | RawEnd::Cancelled(_) => Ok(()),
         })
     }
@@ -121,9 +122,11 @@ where
     type Output = BodyEnd<(), C::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // A context that has left its block alone comes to its own end; nothing cancels that.
-        let _: Result<PassedOn, Cancelled> = ready!(self.project().run.poll(cx));
-        Poll::Ready(BodyEnd::Value(()))
+        let ended: Result<PassedOn, Cancelled> = ready!(self.project().run.poll(cx));
+        Poll::Ready(match ended {
+            Ok(PassedOn(_)) => BodyEnd::Value(()),
+            Err(cancelled) => BodyEnd::Cancelled(cancelled),
+        })
     }
 }
 

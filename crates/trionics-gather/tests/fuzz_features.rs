@@ -8,6 +8,8 @@
 //!
 //! `TRIONICS_FUZZ_CASES` sets the number of programs, `TRIONICS_FUZZ_SEED` runs one of them again.
 
+#![allow(clippy::unit_arg, reason = "most steps of a program come to nothing")]
+
 #[path = "fuzz_features/program.rs"]
 mod program;
 #[allow(dead_code, reason = "the other fuzzer uses more of it")]

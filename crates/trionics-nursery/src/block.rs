@@ -427,32 +427,33 @@ impl Guest {
 
     /// Tells the block that the value is there; too late, and the exit begins at once.
     fn announce(&mut self, place: Option<(Arc<Node>, Arc<Node>)>) {
-        let late = {
+        let (late, is_complete) = {
             let mut state = self.block.lock();
-            match (state.ended, place) {
-                (None, Some((node, context))) => {
-                    let key = state.guests.insert(GuestSeat {
-                        node: Arc::clone(&node),
-                        context,
-                    });
+            let late = match (state.ended, place) {
+                (None, place) => {
                     state.missing -= 1;
-                    self.phase = GuestPhase::Waiting { node, key };
-                    None
-                }
-                (None, None) => {
-                    state.missing -= 1;
+                    if let Some((node, context)) = place {
+                        let key = state.guests.insert(GuestSeat {
+                            node: Arc::clone(&node),
+                            context,
+                        });
+                        self.phase = GuestPhase::Waiting { node, key };
+                    }
                     None
                 }
                 (Some(_), place) => place,
-            }
+            };
+            (late, state.missing == 0)
         };
         if let Some((node, context)) = late {
             node.begin_exit(&context);
             node.retire();
         }
-        let mut wakers = WakeList::new();
-        wakers.push(self.block.shared.node.take_waker());
-        wakers.wake_all();
+        if is_complete {
+            let mut wakers = WakeList::new();
+            wakers.push(self.block.shared.node.take_waker());
+            wakers.wake_all();
+        }
     }
 }
 

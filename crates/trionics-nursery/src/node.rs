@@ -16,6 +16,7 @@
 
 use std::{
     panic::Location,
+    slice,
     sync::{Arc, OnceLock, PoisonError},
     task::Waker,
     time::Duration,
@@ -1285,39 +1286,50 @@ impl Node {
         abandoned
     }
 
+    /// This node and those above it, up to `context`; that one alone if it is not above.
+    fn path_up_to(self: &Arc<Self>, context: &Arc<Node>) -> Vec<Arc<Node>> {
+        let mut path = vec![Arc::clone(self)];
+        loop {
+            let top = path.last().expect("never empty");
+            let above = top
+                .lock()
+                .link
+                .as_ref()
+                .map(|link| Arc::clone(&link.parent));
+            match above {
+                Some(above) if Arc::ptr_eq(&above, context) => {
+                    path.push(above);
+                    return path;
+                }
+                Some(above) => path.push(above),
+                // A block that was provided from outside its context shields the context alone.
+                None => return vec![Arc::clone(context)],
+            }
+        }
+    }
+
     /// Every frame from this one's parent up to `context` becomes a shield for the code that follows.
     pub(crate) fn begin_exit(self: &Arc<Self>, context: &Arc<Node>) {
         #[cfg(feature = "tracing")]
         crate::trace::exit_begins(context);
-        let mut path = Vec::new();
-        let mut above = self
+        let parent = self
             .lock()
             .link
             .as_ref()
             .map(|link| Arc::clone(&link.parent));
-        while let Some(node) = above {
-            let found = Arc::ptr_eq(&node, context);
-            above = if found {
-                None
-            } else {
-                node.lock()
-                    .link
-                    .as_ref()
-                    .map(|link| Arc::clone(&link.parent))
-            };
-            path.push(node);
-            if found {
-                break;
+        let longer_path;
+        let path = match parent {
+            Some(parent) if !Arc::ptr_eq(&parent, context) => {
+                longer_path = parent.path_up_to(context);
+                &*longer_path
             }
-        }
-        // A block that was provided from outside its context shields the context alone.
-        if !path.last().is_some_and(|top| Arc::ptr_eq(top, context)) {
-            path.clear();
-            path.push(Arc::clone(context));
-        }
-        for node in &path {
+            _ => slice::from_ref(context),
+        };
+        let mut was_cancelled = false;
+        for node in path {
             let mut state = node.lock();
             let now = effective(node.flags.load(Ordering::Relaxed));
+            was_cancelled |= now;
             if node.kind == FrameKind::Nursery {
                 if now {
                     node.change_flags(&mut state, LATCHED, 0);
@@ -1325,6 +1337,10 @@ impl Node {
             } else {
                 node.change_flags(&mut state, EXITING, WAITING);
             }
+        }
+        // A shield over what is not cancelled changes nothing inside.
+        if !was_cancelled {
+            return;
         }
         let mut wakers = WakeList::new();
         let mut requests = Vec::new();
