@@ -329,7 +329,8 @@ impl<S: Stream> Channel<S> {
     /// Wakes those who parked because they found the intake taken: to be called after each release of it.
     #[inline]
     fn wake_after_release(&self, concerns_all: bool) {
-        // Whoever has found the intake taken has parked before this, or finds it free.
+        // Whoever has found the intake taken has parked before this, or finds it free. The state is read last: what has been changed
+        // before somebody parked is seen.
         if self.signal.waiting.has_parked()
             && (concerns_all || !matches!(self.signal.state(), ARMED | BLOCKED))
         {
@@ -431,16 +432,12 @@ impl<S: Stream> Channel<S> {
                         return match self.pull(reader, intake) {
                             Pulled::Slot(index) => Poll::Ready(Some(Delivery::Slot(index))),
                             Pulled::Moved(value) => Poll::Ready(Some(Delivery::Moved(value))),
+                            Pulled::Parked => self.poll_armed(reader, context, Pulled::Parked),
                             other => self.poll_or_park(reader, context, Some(other)),
                         };
                     }
                 }
-                ARMED => {
-                    self.park(reader, context);
-                    if self.is_caught_up(reader) && self.signal.state() == ARMED {
-                        return Poll::Pending;
-                    }
-                }
+                ARMED => return self.poll_armed(reader, context, Pulled::Changed),
                 _ => {}
             }
         }
@@ -448,6 +445,21 @@ impl<S: Stream> Channel<S> {
             Poll::Pending => self.poll_or_park(reader, context, None),
             found => found,
         }
+    }
+
+    /// Parks for the source's wake, unless something has happened since `pulled`.
+    #[inline]
+    fn poll_armed(
+        &self,
+        reader: &mut Reader<S::Item>,
+        context: &mut Context<'_>,
+        pulled: Pulled<S::Item>,
+    ) -> Poll<Option<Delivery<S::Item>>> {
+        self.park(reader, context);
+        if self.is_caught_up(reader) && self.signal.state() == ARMED {
+            return Poll::Pending;
+        }
+        self.poll_or_park(reader, context, Some(pulled))
     }
 
     /// Whether there is nothing to be read, and the source has not ended as far as is known.
@@ -471,7 +483,7 @@ impl<S: Stream> Channel<S> {
             return None;
         }
         reader.move_to(cursor + 1);
-        reader.block.as_deref()?.get(index)
+        Some(reader.value(index))
     }
 
     /// A clone of the value in a slot that a receive has named.

@@ -99,7 +99,8 @@ impl Wake for Signal {
                 .state
                 .compare_exchange(state, next, Ordering::AcqRel, Ordering::Acquire)
             {
-                Ok(_) if was_armed => return self.waiting.wake_all(),
+                // Somebody has armed it and is parked by now, as a rule.
+                Ok(_) if was_armed => return self.waiting.wake_parked(),
                 Ok(_) => return,
                 Err(actual) => state = actual,
             }
@@ -115,8 +116,9 @@ pub(crate) struct WaitSet {
     /// Whether `Waiters::n_parked` is more than zero, so that nobody locks in order to wake nobody: as a number, 0 or 1.
     ///
     /// Only ever changed (under the lock), and before waking only ever read, by read-modify-writes. Of two of these the later one sees
-    /// what was done before the earlier: either who wakes sees that somebody has parked, or the first who has parked sees what is
-    /// announced; and so do those who park after that one, through the lock.
+    /// what was done before the earlier: either who wakes sees that somebody has parked, or whoever was the first to park since sees what
+    /// is announced; and so do those who park after that one, through the lock. (Leaving it set across wakes would be one step less, but then
+    /// who wakes may read a state from before somebody has parked: the model has found that task asleep.)
     has_parked: AtomicUsize,
     /// Mirrors `Waiters::epoch`, so that the owner of an outdated ticket needs no lock.
     epoch: AtomicU64,
@@ -265,17 +267,22 @@ impl WaitSet {
     }
 
     pub(crate) fn wake_parked(&self) {
-        let mut batch = {
-            let mut waiters = lock(&self.waiters);
-            waiters.epoch += 1;
-            waiters.vacant.clear();
-            self.epoch.store(waiters.epoch, Ordering::Release);
-            waiters.n_parked = 0;
-            self.has_parked.swap(0, Ordering::AcqRel);
-            let spare = mem::take(&mut waiters.spare);
-            mem::replace(&mut waiters.parked, spare)
-        };
-        let panic = wake_each(batch.drain(..).flatten().map(|(_, waker)| waker));
+        let mut waiters = lock(&self.waiters);
+        waiters.epoch += 1;
+        waiters.vacant.clear();
+        self.epoch.store(waiters.epoch, Ordering::Release);
+        waiters.n_parked = 0;
+        self.has_parked.swap(0, Ordering::AcqRel);
+        if waiters.parked.len() == 1 {
+            let waiter = waiters.parked.pop().flatten();
+            drop(waiters);
+            resume(wake_each(waiter.into_iter()));
+            return;
+        }
+        let spare = mem::take(&mut waiters.spare);
+        let mut batch = mem::replace(&mut waiters.parked, spare);
+        drop(waiters);
+        let panic = wake_each(batch.drain(..).flatten());
         let mut waiters = lock(&self.waiters);
         if waiters.spare.capacity() < batch.capacity() {
             mem::swap(&mut waiters.spare, &mut batch);
@@ -314,7 +321,8 @@ impl WaitSet {
 }
 
 /// Wakes all, although wakers may panic: one task's waker must not cost the others their wake. Returns the first panic.
-fn wake_each(mut wakers: impl Iterator<Item = Waker>) -> Option<Box<dyn Any + Send>> {
+fn wake_each(waiters: impl Iterator<Item = (u64, Waker)>) -> Option<Box<dyn Any + Send>> {
+    let mut wakers = waiters.map(|(_, waker)| waker);
     let mut first_panic = None;
     while let Err(payload) =
         catch_unwind(AssertUnwindSafe(|| wakers.by_ref().for_each(Waker::wake)))
