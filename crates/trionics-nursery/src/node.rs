@@ -683,7 +683,7 @@ impl Node {
         true
     }
 
-    fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.flags() & LIVE != 0
     }
 

@@ -277,6 +277,7 @@ where
             Poll::Pending if this.slot.is_started() => {
                 // A caller that is being cancelled keeps the child: it unwinds with the caller.
                 if is_cancelled_here() {
+                    this.uncount_stopped();
                     return Poll::Pending;
                 }
                 let (Some(child), Some(value)) = (this.child.take(), this.slot.take_value()) else {
@@ -299,6 +300,7 @@ where
                 if this.slot.is_dropped() {
                     this.scope.cancel("its status was dropped without a report");
                 }
+                this.uncount_stopped();
                 Poll::Pending
             }
         }
@@ -323,6 +325,14 @@ impl<C, V> Start<C, V> {
     fn drop_child(&mut self) {
         let _outside = current::clear();
         self.child = None;
+    }
+
+    /// A child that a cancellation of the caller has stopped is not waited for: the code around the start
+    /// may be waiting for the nursery.
+    fn uncount_stopped(&mut self) {
+        if self.scope.is_parked() {
+            self.uncount();
+        }
     }
 
     fn uncount(&mut self) {
