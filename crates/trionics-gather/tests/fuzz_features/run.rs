@@ -17,7 +17,7 @@ use trionics_errgroup::Failure;
 use trionics_gather::{acm, with_context};
 use trionics_nursery::{
     CancelScope, ChildEnded, Nursery, NurseryOptions, TaskStatus, anchor, branch, cancel_requested,
-    checkpoint, open_nursery, shield, sleep,
+    checkpoint, is_cancel_requested, open_nursery, shield, sleep,
 };
 
 use crate::{
@@ -203,11 +203,15 @@ impl Place {
             Node::Join(nodes) => Box::pin(place.join(nodes)),
             Node::Select(nodes) => Box::pin(async move {
                 let branches = nodes.into_iter().map(|node| place.run(node));
-                let (outcome, _, others) = futures::future::select_all(branches).await;
-                if !others.is_empty() {
-                    place.world.state().foreign = true;
+                let selected = AssertUnwindSafe(futures::future::select_all(branches))
+                    .catch_unwind()
+                    .await;
+                // Before the others are dropped.
+                place.world.state().foreign = true;
+                match selected {
+                    Ok((outcome, _, _others)) => outcome,
+                    Err(payload) => resume_unwind(payload),
                 }
-                outcome
             }),
             Node::Shield(body) => Box::pin(async move { shield(place.run(*body)).await }),
             Node::Branch(body) => Box::pin(async move { branch(place.run(*body)).await }),
@@ -562,6 +566,10 @@ impl Place {
             return outcome;
         }
         self.world.saw("moved");
+        if is_cancel_requested() {
+            // Rule 8: the scope may park without polling what is half done, which goes with it.
+            self.world.state().foreign = true;
+        }
         let scope = self.scope(second, None);
         let moved = scope.run(self.borrowed(work)).await;
         moved.unwrap_or(Ok(()))
