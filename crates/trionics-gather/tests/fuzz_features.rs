@@ -298,6 +298,9 @@ fn check(world: &World, frames_before: usize) {
         if !is_excused && !state.panics.is_empty() {
             wrong.push(format!("the panics {:?} are lost", state.panics));
         }
+        if world.executor.n_panics.load(Ordering::SeqCst) > 0 {
+            wrong.push("an executor is left with a panic".to_owned());
+        }
         if !state.open.is_empty() {
             wrong.push(format!("the contexts {:?} are left", state.open));
         }

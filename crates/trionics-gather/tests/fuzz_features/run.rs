@@ -139,16 +139,24 @@ impl Place {
 
     /// What a nursery is given.
     fn child(&self, entry: &NurseryEntry, node: Node, end: &ChildEnd) -> BoxFuture<Outcome> {
+        let (child, gone) = self.child_to_be(node, end);
+        lock(&entry.children).push(gone);
+        child
+    }
+
+    /// As `child`, for a nursery that has yet to take it; with the flag that it has gone.
+    fn child_to_be(&self, node: Node, end: &ChildEnd) -> (BoxFuture<Outcome>, Arc<AtomicBool>) {
         let gone = Gone(Arc::default());
-        lock(&entry.children).push(Arc::clone(&gone.0));
+        let has_gone = Arc::clone(&gone.0);
         let (place, end) = (self.apart(), end.clone());
-        Box::pin(async move {
+        let child = Box::pin(async move {
             let _gone = gone;
             let outcome = place.run(node).await;
             place.world.given(&outcome, true);
             *lock(&end.0) = Some(outcome.is_ok());
             outcome
-        })
+        });
+        (child, has_gone)
     }
 
     /// Starts a child from outside.
@@ -390,10 +398,11 @@ impl Place {
         let Some(entry) = self.world.nursery(slot) else {
             return Ok(());
         };
-        let child = self.child(&entry, child, &ChildEnd::default());
+        let (child, gone) = self.child_to_be(child, &ChildEnd::default());
         let started = AssertUnwindSafe(entry.nursery.start_soon_when_free(child))
             .catch_unwind()
             .await;
+        lock(&entry.children).push(gone);
         let _ = self.unless_closed(|| started.unwrap_or_else(|payload| resume_unwind(payload)));
         Ok(())
     }
