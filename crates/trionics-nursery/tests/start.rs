@@ -1242,12 +1242,13 @@ fn a_cancelled_nursery_that_is_out_of_grace_does_not_wait_for_a_start() {
 #[test]
 fn a_start_that_is_stopped_beside_its_nursery_does_not_keep_it_open() {
     for reports_first in [false, true] {
-        let scope = CancelScope::new();
+        let (scope, gate) = (CancelScope::new(), &Gate::new());
         let place = Drawer::new();
         let mut probe = Probe::new(scope.run(async {
             let inside = place.clone();
             let nursery = open_nursery(async |n: Nursery<'_, Word>| {
                 inside.put(n);
+                shield(gate.wait()).await;
                 never().await;
                 Ok(())
             });
@@ -1271,6 +1272,9 @@ fn a_start_that_is_stopped_beside_its_nursery_does_not_keep_it_open() {
             probe.waits();
             scope.cancel("stop");
         }
+        // The start, which is polled with the nursery, does not wake it each time.
+        probe.waits();
+        gate.open();
         assert!(probe.ends().is_err());
     }
 }

@@ -220,6 +220,7 @@ where
         slot,
         scope,
         counted: false,
+        stopped: false,
         or_cancel,
     }
 }
@@ -236,6 +237,8 @@ pub struct Start<C, V> {
     scope: CancelScope,
     /// The nursery stays open for this start.
     counted: bool,
+    /// A cancellation of the caller has stopped the child.
+    stopped: bool,
     or_cancel: bool,
 }
 
@@ -255,7 +258,7 @@ where
             }
             panic!("`start` was polled after it had completed");
         };
-        if !this.counted {
+        if !this.counted && !this.stopped {
             if !this.shared.begin_start() {
                 this.drop_child();
                 return Poll::Ready(Err(closed()));
@@ -331,6 +334,7 @@ impl<C, V> Start<C, V> {
     /// may be waiting for the nursery.
     fn uncount_stopped(&mut self) {
         if self.scope.is_parked() {
+            self.stopped = true;
             self.uncount();
         }
     }
