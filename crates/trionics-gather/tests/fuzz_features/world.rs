@@ -323,7 +323,14 @@ impl Executor {
             }
             lock(&self.tasks)[id].is_over = true;
         } else {
-            lock(&self.tasks)[id].future = Some(future);
+            let mut tasks = lock(&self.tasks);
+            if tasks[id].is_over {
+                // It was to be dropped meanwhile.
+                drop(tasks);
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
+            } else {
+                tasks[id].future = Some(future);
+            }
         }
     }
 
