@@ -175,11 +175,11 @@ impl Place {
         match node {
             Node::Gate(gate) => {
                 let waits = self.gate(gate);
-                Box::pin(async { Ok(waits.await) })
+                Box::pin(waits.map(Ok))
             }
-            Node::Turns(n_turns) => Box::pin(async move { Ok(turns(n_turns).await) }),
+            Node::Turns(n_turns) => Box::pin(turns(n_turns).map(Ok)),
             Node::Sleep(milliseconds) => {
-                Box::pin(async move { Ok(sleep(Duration::from_millis(milliseconds)).await) })
+                Box::pin(sleep(Duration::from_millis(milliseconds)).map(Ok))
             }
             Node::CancelRequested => Box::pin(async {
                 cancel_requested().await;
@@ -201,7 +201,10 @@ impl Place {
                 bomb.0 = None;
                 Ok(())
             }),
-            Node::Cancel(slot) => Box::pin(async move { Ok(world.cancel(slot)) }),
+            Node::Cancel(slot) => Box::pin(async move {
+                world.cancel(slot);
+                Ok(())
+            }),
             Node::Sequence(nodes) => Box::pin(async move {
                 for node in nodes {
                     place.run(node).await?;
@@ -235,12 +238,18 @@ impl Place {
                 Box::pin(place.nursery(slot, options, *body, children))
             }
             Node::Context(set_up, block, exit) => Box::pin(place.context(*set_up, *block, *exit)),
-            Node::Soon(slot, child) => Box::pin(async move { Ok(place.soon(slot, *child)) }),
+            Node::Soon(slot, child) => Box::pin(async move {
+                place.soon(slot, *child);
+                Ok(())
+            }),
             Node::WhenFree(slot, child) => Box::pin(place.when_free(slot, *child)),
             Node::Spawn(slot, on_executor, child, how) => {
                 Box::pin(place.spawn(slot, on_executor, *child, how))
             }
-            Node::Block(slot, fails) => Box::pin(async move { Ok(place.block(slot, fails)) }),
+            Node::Block(slot, fails) => Box::pin(async move {
+                place.block(slot, fails);
+                Ok(())
+            }),
             Node::Start(slot, or_cancel, before, report, after) => {
                 Box::pin(place.start(slot, or_cancel, *before, report, *after))
             }
