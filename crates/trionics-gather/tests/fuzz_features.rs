@@ -8,8 +8,6 @@
 //!
 //! `TRIONICS_FUZZ_CASES` sets the number of programs, `TRIONICS_FUZZ_SEED` runs one of them again.
 
-#![allow(clippy::unit_arg, reason = "most steps of a program come to nothing")]
-
 #[path = "fuzz_features/program.rs"]
 mod program;
 #[allow(dead_code, reason = "the other fuzzer uses more of it")]
@@ -299,6 +297,9 @@ fn check(world: &World, frames_before: usize) {
         }
         if !is_excused && !state.panics.is_empty() {
             wrong.push(format!("the panics {:?} are lost", state.panics));
+        }
+        if world.executor.n_panics.load(Ordering::SeqCst) > 0 {
+            wrong.push("an executor is left with a panic".to_owned());
         }
         if !state.open.is_empty() {
             wrong.push(format!("the contexts {:?} are left", state.open));

@@ -784,7 +784,7 @@ impl Node {
         true
     }
 
-    fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.flags() & LIVE != 0
     }
 

@@ -98,6 +98,11 @@ impl CancelScope {
         &self.node
     }
 
+    /// What ran in it was stopped by a cancellation of which the code around is not told.
+    pub(crate) fn is_parked(&self) -> bool {
+        !self.node.is_live() && !self.node.is_retired()
+    }
+
     pub(crate) fn of(node: Arc<Node>) -> Self {
         Self { node }
     }

@@ -1,7 +1,8 @@
 //! The count of live frames comes back to where it was. One test: the count is the process's.
 
 use trionics_nursery::{
-    CancelScope, Nursery, cancel_requested, in_current_scope, live_frames, open_nursery, shield,
+    CancelScope, Nursery, NurseryOptions, cancel_requested, in_current_scope, live_frames,
+    open_nursery, shield,
 };
 
 mod common;
@@ -103,5 +104,21 @@ fn every_way_to_end_gives_the_count_back() {
     home.ends().unwrap();
     assert_eq!(live_frames(), 1);
     away.cut();
+    assert_eq!(live_frames(), 0);
+
+    // Cancelled alone while it queued, and never polled.
+    let mut probe = Probe::new(NurseryOptions::new().limit(1).open(
+        async |n: Nursery<'_, Word>| {
+            n.start_soon(async {
+                never().await;
+                Ok(())
+            });
+            n.spawn(async { Ok(()) }).cancel("not needed");
+            never().await;
+            Ok(())
+        },
+    ));
+    probe.waits();
+    probe.cut();
     assert_eq!(live_frames(), 0);
 }

@@ -1237,3 +1237,44 @@ fn a_cancelled_nursery_that_is_out_of_grace_does_not_wait_for_a_start() {
     n.cancel_scope().end_exit_grace();
     assert!(nursery.ends().is_err());
 }
+
+/// Rule 5: a start that parks beside its nursery lets the nursery end, and both are dropped with the code around them
+#[test]
+fn a_start_that_is_stopped_beside_its_nursery_does_not_keep_it_open() {
+    for reports_first in [false, true] {
+        let (scope, gate) = (CancelScope::new(), &Gate::new());
+        let place = Drawer::new();
+        let mut probe = Probe::new(scope.run(async {
+            let inside = place.clone();
+            let nursery = open_nursery(async |n: Nursery<'_, Word>| {
+                inside.put(n);
+                shield(gate.wait()).await;
+                never().await;
+                Ok(())
+            });
+            let start = async {
+                checkpoint().await;
+                let n: Nursery<'_, Word> = place.take();
+                n.start(async |status: TaskStatus<()>| {
+                    if reports_first {
+                        scope.cancel("stop");
+                        status.started(());
+                        never().await;
+                    }
+                    never().await;
+                    Ok(())
+                })
+                .await
+            };
+            futures::join!(nursery, start)
+        }));
+        if !reports_first {
+            probe.waits();
+            scope.cancel("stop");
+        }
+        // The start, which is polled with the nursery, does not wake it each time.
+        probe.waits();
+        gate.open();
+        assert!(probe.ends().is_err());
+    }
+}

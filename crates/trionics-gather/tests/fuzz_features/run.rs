@@ -17,7 +17,7 @@ use trionics_errgroup::Failure;
 use trionics_gather::{acm, with_context};
 use trionics_nursery::{
     CancelScope, ChildEnded, Nursery, NurseryOptions, TaskStatus, anchor, branch, cancel_requested,
-    checkpoint, open_nursery, shield, sleep,
+    checkpoint, is_cancel_requested, open_nursery, shield, sleep,
 };
 
 use crate::{
@@ -139,16 +139,24 @@ impl Place {
 
     /// What a nursery is given.
     fn child(&self, entry: &NurseryEntry, node: Node, end: &ChildEnd) -> BoxFuture<Outcome> {
+        let (child, gone) = self.child_to_be(node, end);
+        lock(&entry.children).push(gone);
+        child
+    }
+
+    /// As `child`, for a nursery that has yet to take it; with the flag that it has gone.
+    fn child_to_be(&self, node: Node, end: &ChildEnd) -> (BoxFuture<Outcome>, Arc<AtomicBool>) {
         let gone = Gone(Arc::default());
-        lock(&entry.children).push(Arc::clone(&gone.0));
+        let has_gone = Arc::clone(&gone.0);
         let (place, end) = (self.apart(), end.clone());
-        Box::pin(async move {
+        let child = Box::pin(async move {
             let _gone = gone;
             let outcome = place.run(node).await;
             place.world.given(&outcome, true);
             *lock(&end.0) = Some(outcome.is_ok());
             outcome
-        })
+        });
+        (child, has_gone)
     }
 
     /// Starts a child from outside.
@@ -167,19 +175,12 @@ impl Place {
         match node {
             Node::Gate(gate) => {
                 let waits = self.gate(gate);
-                Box::pin(async {
-                    waits.await;
-                    Ok(())
-                })
+                Box::pin(waits.map(Ok))
             }
-            Node::Turns(n_turns) => Box::pin(async move {
-                turns(n_turns).await;
-                Ok(())
-            }),
-            Node::Sleep(milliseconds) => Box::pin(async move {
-                sleep(Duration::from_millis(milliseconds)).await;
-                Ok(())
-            }),
+            Node::Turns(n_turns) => Box::pin(turns(n_turns).map(Ok)),
+            Node::Sleep(milliseconds) => {
+                Box::pin(sleep(Duration::from_millis(milliseconds)).map(Ok))
+            }
             Node::CancelRequested => Box::pin(async {
                 cancel_requested().await;
                 Ok(())
@@ -200,7 +201,10 @@ impl Place {
                 bomb.0 = None;
                 Ok(())
             }),
-            Node::Cancel(slot) => Box::pin(async move { Ok(world.cancel(slot)) }),
+            Node::Cancel(slot) => Box::pin(async move {
+                world.cancel(slot);
+                Ok(())
+            }),
             Node::Sequence(nodes) => Box::pin(async move {
                 for node in nodes {
                     place.run(node).await?;
@@ -210,11 +214,15 @@ impl Place {
             Node::Join(nodes) => Box::pin(place.join(nodes)),
             Node::Select(nodes) => Box::pin(async move {
                 let branches = nodes.into_iter().map(|node| place.run(node));
-                let (outcome, _, others) = futures::future::select_all(branches).await;
-                if !others.is_empty() {
-                    place.world.state().foreign = true;
+                let selected = AssertUnwindSafe(futures::future::select_all(branches))
+                    .catch_unwind()
+                    .await;
+                // Before the others are dropped.
+                place.world.state().foreign = true;
+                match selected {
+                    Ok((outcome, _, _others)) => outcome,
+                    Err(payload) => resume_unwind(payload),
                 }
-                outcome
             }),
             Node::Shield(body) => Box::pin(async move { shield(place.run(*body)).await }),
             Node::Branch(body) => Box::pin(async move { branch(place.run(*body)).await }),
@@ -230,12 +238,18 @@ impl Place {
                 Box::pin(place.nursery(slot, options, *body, children))
             }
             Node::Context(set_up, block, exit) => Box::pin(place.context(*set_up, *block, *exit)),
-            Node::Soon(slot, child) => Box::pin(async move { Ok(place.soon(slot, *child)) }),
+            Node::Soon(slot, child) => Box::pin(async move {
+                place.soon(slot, *child);
+                Ok(())
+            }),
             Node::WhenFree(slot, child) => Box::pin(place.when_free(slot, *child)),
             Node::Spawn(slot, on_executor, child, how) => {
                 Box::pin(place.spawn(slot, on_executor, *child, how))
             }
-            Node::Block(slot, fails) => Box::pin(async move { Ok(place.block(slot, fails)) }),
+            Node::Block(slot, fails) => Box::pin(async move {
+                place.block(slot, fails);
+                Ok(())
+            }),
             Node::Start(slot, or_cancel, before, report, after) => {
                 Box::pin(place.start(slot, or_cancel, *before, report, *after))
             }
@@ -393,10 +407,11 @@ impl Place {
         let Some(entry) = self.world.nursery(slot) else {
             return Ok(());
         };
-        let child = self.child(&entry, child, &ChildEnd::default());
+        let (child, gone) = self.child_to_be(child, &ChildEnd::default());
         let started = AssertUnwindSafe(entry.nursery.start_soon_when_free(child))
             .catch_unwind()
             .await;
+        lock(&entry.children).push(gone);
         let _ = self.unless_closed(|| started.unwrap_or_else(|payload| resume_unwind(payload)));
         Ok(())
     }
@@ -569,6 +584,10 @@ impl Place {
             return outcome;
         }
         self.world.saw("moved");
+        if is_cancel_requested() {
+            // Rule 8: the scope may park without polling what is half done, which goes with it.
+            self.world.state().foreign = true;
+        }
         let scope = self.scope(second, None);
         let moved = scope.run(self.borrowed(work)).await;
         moved.unwrap_or(Ok(()))

@@ -4,10 +4,11 @@ use std::{
     any::Any,
     collections::{HashMap, HashSet, VecDeque},
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -233,6 +234,8 @@ type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Executor {
     queue: Arc<Mutex<VecDeque<usize>>>,
     tasks: Mutex<Vec<Task>>,
+    /// How many tasks have panicked in the executor's hands.
+    pub(crate) n_panics: AtomicUsize,
 }
 
 struct Task {
@@ -310,12 +313,24 @@ impl Executor {
         };
         waker.is_queued.store(false, Ordering::SeqCst);
         let waker = Waker::from(waker);
-        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
-        if polled.is_ready() {
-            drop(future);
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        }));
+        if !matches!(polled, Ok(Poll::Pending)) {
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
+            if polled.is_err() || dropped.is_err() {
+                self.n_panics.fetch_add(1, Ordering::SeqCst);
+            }
             lock(&self.tasks)[id].is_over = true;
         } else {
-            lock(&self.tasks)[id].future = Some(future);
+            let mut tasks = lock(&self.tasks);
+            if tasks[id].is_over {
+                // It was to be dropped meanwhile.
+                drop(tasks);
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
+            } else {
+                tasks[id].future = Some(future);
+            }
         }
     }
 
@@ -343,7 +358,8 @@ impl Executor {
             tasks[id].is_over = true;
             tasks[id].future.take()
         };
-        drop(future);
+        // A drop from outside hears of a panic in there.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
     }
 }
 

@@ -629,9 +629,11 @@ where
             self.drop_child(key);
         }
         for child in self.source.close() {
-            let info = child.member.info();
-            if let Err(payload) = drop_value(child) {
-                self.panicked(payload, info);
+            let member = Arc::clone(&child.member);
+            let dropped = drop_value(child);
+            member.end();
+            if let Err(payload) = dropped {
+                self.panicked(payload, member.info());
             }
         }
     }
@@ -742,9 +744,12 @@ impl<C, S: Source<C>, T, E> Inner<C, S, T, E> {
             child.seat.close();
         }
         for child in self.source.close() {
+            let member = Arc::clone(&child.member);
             if let Err(payload) = drop_value(child) {
                 first_panic.get_or_insert(payload);
             }
+            // It may have been cancelled alone, and got its place by that.
+            member.end();
         }
         self.batch.clear();
         self.again.clear();

@@ -216,6 +216,7 @@ where
         slot,
         scope,
         counted: false,
+        stopped: false,
         or_cancel,
     }
 }
@@ -232,6 +233,8 @@ pub struct Start<C, V> {
     scope: CancelScope,
     /// The nursery stays open for this start.
     counted: bool,
+    /// A cancellation of the caller has stopped the child.
+    stopped: bool,
     or_cancel: bool,
 }
 
@@ -251,7 +254,7 @@ where
             }
             panic!("`start` was polled after it had completed");
         };
-        if !this.counted {
+        if !this.counted && !this.stopped {
             if !this.shared.begin_start() {
                 this.drop_child();
                 return Poll::Ready(Err(closed()));
@@ -273,6 +276,7 @@ where
             Poll::Pending if this.slot.is_started() => {
                 // A caller that is being cancelled keeps the child: it unwinds with the caller.
                 if current::is_cancelled() {
+                    this.uncount_stopped();
                     return Poll::Pending;
                 }
                 let (Some(child), Some(value)) = (this.child.take(), this.slot.take_value()) else {
@@ -295,6 +299,7 @@ where
                 if this.slot.is_dropped() {
                     this.scope.cancel("its status was dropped without a report");
                 }
+                this.uncount_stopped();
                 Poll::Pending
             }
         }
@@ -319,6 +324,15 @@ impl<C, V> Start<C, V> {
     fn drop_child(&mut self) {
         let _outside = current::clear();
         self.child = None;
+    }
+
+    /// A child that a cancellation of the caller has stopped is not waited for: the code around the start
+    /// may be waiting for the nursery.
+    fn uncount_stopped(&mut self) {
+        if self.scope.is_parked() {
+            self.stopped = true;
+            self.uncount();
+        }
     }
 
     fn uncount(&mut self) {
