@@ -328,7 +328,8 @@ impl CancelScope {
     /// Calls `callback` once, when the scope is cancelled, itself or with one around it.
     ///
     /// It is called on the thread that cancels, with no lock held, or here if the scope is cancelled
-    /// already. Nothing is called after the scope has ended, or once the returned guard is dropped.
+    /// already. Nothing is called after the scope has ended, or once the returned guard is dropped; a call that
+    /// has begun on another thread by then goes on.
     ///
     /// # Panics
     ///

@@ -4,6 +4,10 @@
 //! `RUSTFLAGS="--cfg trionics_shuttle" cargo test -p trionics-nursery --release --test shuttle`.
 //! They go through the public interface only, so that what is inside can be rewritten under them.
 #![cfg(trionics_shuttle)]
+#![allow(
+    clippy::unit_arg,
+    reason = "children that only wait are short that way"
+)]
 
 #[path = "shuttle/deadlines.rs"]
 mod deadlines;

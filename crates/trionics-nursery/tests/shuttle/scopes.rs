@@ -143,6 +143,24 @@ fn a_child_is_cancelled_alone() {
     });
 }
 
+/// As above for a child that has opened no frame, which gets its place by the cancellation.
+#[test]
+fn a_child_without_frames_is_cancelled_alone() {
+    explore(|| {
+        let threads = Threads::new();
+        let outcome = patiently(open_nursery(async |n: Nursery<'_, ()>| {
+            let handle = n.spawn(pending::<Result<(), _>>());
+            threads.run(move || {
+                assert!(handle.cancel("not needed"));
+                assert!(block_on(handle).is_err());
+            });
+            Ok(())
+        }));
+        assert!(outcome.is_ok());
+        threads.join();
+    });
+}
+
 /// A shielded scope is opened to the cancellation around it on one thread while that one comes on another.
 #[test]
 fn a_shield_goes_while_the_cancellation_comes() {

@@ -224,3 +224,39 @@ fn what_fails_on_one_wake_stops_what_waits_for_another() {
         }
     });
 }
+
+/// Room for two comes at once, and the two who wait for it need each other: the first one passes the news on.
+#[test]
+fn room_for_two_is_passed_on() {
+    explore(|| {
+        let (first, threads) = ([Gate::new(), Gate::new()], Threads::new());
+        let (meet, done) = ([Gate::new(), Gate::new()], [Gate::new(), Gate::new()]);
+        let outcome = block_on(NurseryOptions::new().limit(2).open(
+            async |n: Nursery<'static, ()>| {
+                for gate in &first {
+                    let waits = gate.wait();
+                    n.start_soon(async { Ok(waits.await) });
+                }
+                for index in 0..2 {
+                    let (n, own, done) = (n.clone(), meet[index].clone(), done[index].clone());
+                    let other = meet[1 - index].wait();
+                    threads.run(move || {
+                        block_on(n.start_soon_when_free(async move {
+                            own.open();
+                            other.await;
+                            done.open();
+                            Ok(())
+                        }));
+                    });
+                }
+                let gates = first.clone();
+                threads.run(move || gates.iter().for_each(|gate| gate.open()));
+                done[0].wait().await;
+                done[1].wait().await;
+                Ok(())
+            },
+        ));
+        assert!(outcome.is_ok());
+        threads.join();
+    });
+}
