@@ -335,10 +335,11 @@ impl Frame {
                     anchor.visit(&self.node, cx);
                 }
                 self.watch_deadline(cx);
-                let is_alone =
-                    matches!(self.place, Place::Ambient) && self.node.is_cancelled_alone();
+                let was_around = self.node.is_outer_cancelled();
                 if decide(&self.node, &mut self.wait, epoch, cx) || self.gives_up(cx) {
-                    self.struck_alone = is_alone;
+                    self.struck_alone = matches!(self.place, Place::Ambient)
+                        && !was_around
+                        && self.node.is_own_cancelled();
                     self.stop(body);
                     Step::Stopped
                 } else {

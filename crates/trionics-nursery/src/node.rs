@@ -318,11 +318,6 @@ impl Node {
         flags & EXITING == 0 && flags & OUTER != 0
     }
 
-    /// Its own scope is cancelled, and no enclosing one with no shield in between.
-    pub(crate) fn is_cancelled_alone(&self) -> bool {
-        self.flags() & (OWN | OUTER) == OWN
-    }
-
     pub(crate) fn is_own_cancelled(&self) -> bool {
         self.flags() & OWN != 0
     }
