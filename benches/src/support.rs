@@ -14,6 +14,13 @@ pub struct YieldOnce {
     has_yielded: bool,
 }
 
+impl YieldOnce {
+    /// One that has been pending already: ready when it is polled first.
+    pub fn spent() -> Self {
+        Self { has_yielded: true }
+    }
+}
+
 /// [`YieldOnce`], to be awaited.
 pub fn yield_once() -> YieldOnce {
     YieldOnce::default()

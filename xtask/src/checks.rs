@@ -36,13 +36,24 @@ pub(crate) struct Sanitized {
     pub(crate) name: &'static str,
     /// The package whose tests are run.
     pub(crate) package: &'static str,
+    /// What the sanitizer is told.
+    pub(crate) options: &'static str,
 }
 
 /// Every package whose root does not forbid unsafe code.
-pub(crate) const SANITIZED: &[Sanitized] = &[Sanitized {
-    name: "broadcast",
-    package: "trionics-broadcast",
-}];
+pub(crate) const SANITIZED: &[Sanitized] = &[
+    Sanitized {
+        name: "broadcast",
+        package: "trionics-broadcast",
+        options: "",
+    },
+    Sanitized {
+        name: "nursery",
+        package: "trionics-nursery",
+        // Some tests forget futures on purpose.
+        options: "detect_leaks=0",
+    },
+];
 
 /// An example that ends by itself, and ends well only if what it shows is true.
 pub(crate) struct Example {

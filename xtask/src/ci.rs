@@ -170,7 +170,12 @@ fn steps() -> Vec<Step> {
         }
         steps.push(step);
     }
-    for Sanitized { name, package } in SANITIZED {
+    for Sanitized {
+        name,
+        package,
+        options,
+    } in SANITIZED
+    {
         steps.push(
             Step::nightly_cargo(
                 format!("{SANITIZE}{name}"),
@@ -178,6 +183,7 @@ fn steps() -> Vec<Step> {
                 &format!("test --package {package} --lib --tests --target {SANITIZED_TARGET}"),
             )
             .env("RUSTFLAGS", "-Zsanitizer=address")
+            .env("ASAN_OPTIONS", options)
             .env("CARGO_TARGET_DIR", target().join("sanitized")),
         );
     }

@@ -10,7 +10,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 use trionics_errgroup::{Cancelled, Failure};
-use trionics_nursery::internal::{BodyEnd, NewChild, RawEnd, RawNursery, open_children};
+use trionics_nursery::internal::{BodyEnd, RawEnd, RawNursery, open_children};
 
 pub use self::set::{Join, TryJoin};
 
@@ -126,7 +126,7 @@ pub fn try_join<S: TryJoin>(
 pin_project! {
     struct Joining<C, P, E, R> {
         #[pin]
-        nursery: RawNursery<C, Vec<NewChild<C>>, Ready<BodyEnd<(), E>>, (), E>,
+        nursery: RawNursery<C, Ready<BodyEnd<(), E>>, (), E>,
         parcels: Option<P>,
         collect: fn(RawEnd<(), E>, P) -> R,
     }

@@ -11,7 +11,7 @@ use std::{
 use pin_project_lite::pin_project;
 use trionics_errgroup::{Cancelled, Failure};
 use trionics_nursery::internal::{
-    Block, BlockOutput, BodyEnd, MakeBlock, NewChild, RawEnd, RawNursery, RunBlock, open_children,
+    Block, BlockOutput, BodyEnd, MakeBlock, RawEnd, RawNursery, RunBlock, open_children,
 };
 
 use crate::{
@@ -80,7 +80,7 @@ pin_project! {
     #[doc(hidden)]
     pub struct RunMap<C: AsyncContext, F, U> {
         #[pin]
-        nursery: RawNursery<Inner<C>, Vec<NewChild<Inner<C>>>, Relay<C, F, U>, (), C::Error>,
+        nursery: RawNursery<Inner<C>, Relay<C, F, U>, (), C::Error>,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use crate::{node::Node, nursery::Member, sync::thread_local};
+use crate::{node::Node, nursery::CurrentMember, sync::thread_local};
 
 thread_local! {
     static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
@@ -16,7 +16,7 @@ thread_local! {
 pub(crate) enum Current {
     Node(Arc<Node>),
     /// A child or the body of a nursery, which gets its node when a frame opens inside it.
-    Member(Arc<Member>),
+    Member(CurrentMember),
 }
 
 impl Current {
@@ -118,6 +118,7 @@ pub(crate) struct Cleared {
 }
 
 impl Drop for Cleared {
+    #[inline]
     fn drop(&mut self) {
         if self.previous.is_some() {
             swap(self.previous.take());
@@ -126,6 +127,7 @@ impl Drop for Cleared {
 }
 
 /// No frame is current until the guard is dropped.
+#[inline]
 pub(crate) fn clear() -> Cleared {
     Cleared {
         previous: swap(None),
@@ -152,7 +154,8 @@ pub(crate) fn node() -> Option<Arc<Node>> {
     with(|current| current.map(Current::node))
 }
 
-fn swap(current: Option<Current>) -> Option<Current> {
+#[inline]
+pub(crate) fn swap(current: Option<Current>) -> Option<Current> {
     // While the thread's locals are being destroyed there is no current frame.
     CURRENT
         .try_with(|cell| cell.replace(current))

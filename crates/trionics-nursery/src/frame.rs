@@ -203,7 +203,7 @@ impl Drop for Anchor {
 impl Frame {
     pub(crate) fn new(node: Arc<Node>) -> Self {
         Self {
-            current: Some(Current::Node(Arc::clone(&node))),
+            current: None,
             node,
             phase: Phase::Fresh,
             wait: None,
@@ -248,7 +248,7 @@ impl Frame {
     /// Makes this frame the current one.
     pub(crate) fn enter(&mut self) -> Entered<'_> {
         let node = &self.node;
-        // The handle is lost if a thread's locals were gone when the frame was polled there.
+        // Made when the frame is first polled; lost if a thread's locals were gone when it was polled there.
         self.current
             .get_or_insert_with(|| Current::Node(Arc::clone(node)));
         current::enter(&mut self.current)

@@ -66,7 +66,7 @@
 //! * `testing`: [`testing`], a deterministic executor with a virtual clock.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod anchor;
 mod block;
@@ -139,7 +139,7 @@ pub mod internal {
         current::is_cancelled,
         nursery::{
             open_local_with, open_with,
-            raw::{BodyEnd, NewChild, RawEnd, RawNursery, open_children},
+            raw::{BodyEnd, RawEnd, RawNursery, open_children},
         },
         scope::{cancel_scope, move_scope, scope_at},
     };

@@ -121,6 +121,7 @@ pub fn live_frames() -> usize {
     LIVE_FRAMES.load(Ordering::Relaxed)
 }
 
+#[inline]
 fn effective(flags: u32) -> bool {
     flags & EXITING == 0 && flags & (OWN | OUTER | LATCHED) != 0
 }
@@ -272,6 +273,7 @@ impl Node {
         lock(&self.state)
     }
 
+    #[inline]
     fn flags(&self) -> u32 {
         self.flags.load(Ordering::Acquire)
     }
@@ -303,6 +305,7 @@ impl Node {
     }
 
     /// Its own scope is cancelled, or an enclosing one with no shield in between.
+    #[inline]
     pub(crate) fn is_effective(&self) -> bool {
         effective(self.flags())
     }
@@ -924,6 +927,10 @@ impl Node {
 
     /// The frame is over: its place goes, and what is still inside goes to its parent.
     pub(crate) fn retire(self: &Arc<Self>) {
+        #[cfg(feature = "task-tree")]
+        if self.flags() & ROOT != 0 {
+            crate::tree::roots::remove(self.address());
+        }
         let mut wakers = WakeList::new();
         let cancelled = if self.is_effective() {
             self.cancelled()
@@ -932,6 +939,18 @@ impl Node {
         };
         let waker = {
             let mut state = self.lock();
+            if state.link.is_none() && state.children.is_empty() && state.follower.is_none() {
+                // A root with nothing inside: there is nobody to tell.
+                self.change_flags(&mut state, RETIRED, 0);
+                self.set_live(&mut state, false);
+                if state.cancelled.is_none() {
+                    state.cancelled = cancelled;
+                }
+                let waker = state.waker.take();
+                drop(state);
+                drop(waker);
+                return;
+            }
             self.change_flags(&mut state, RETIRED, 0);
             state.successor = state.link.as_ref().map(|link| Arc::clone(&link.parent));
             if state.cancelled.is_none() {
@@ -939,10 +958,6 @@ impl Node {
             }
             state.waker.take()
         };
-        #[cfg(feature = "task-tree")]
-        if self.flags() & ROOT != 0 {
-            crate::tree::roots::remove(self.address());
-        }
         self.hand_over(&mut wakers);
         self.unlink(&mut wakers);
         let mut state = self.lock();

@@ -1,11 +1,12 @@
 //! Nurseries: child tasks that cannot outlive the block that started them.
 
-use std::{borrow::Cow, fmt, future::Future, panic::Location, pin::Pin, sync::Arc};
+use std::{borrow::Cow, fmt, future::Future, panic::Location, sync::Arc};
 
 use trionics_errgroup::{AnyError, Failure};
 
 use crate::scope::{CancelScope, Name};
 
+mod child;
 mod finish;
 mod handle;
 mod maybe;
@@ -20,9 +21,10 @@ mod shared;
 mod spawner;
 mod start;
 
-pub(crate) use self::member::Member;
 #[cfg(feature = "futures")]
 pub use self::spawner::FuturesSpawner;
+pub(crate) use self::{child::CurrentMember, member::Member};
+use self::{child::Fits, handle::Spawned, shared::Shared};
 pub use self::{
     finish::Finish,
     handle::{ChildEnded, ChildHandle},
@@ -34,10 +36,6 @@ pub use self::{
     shared::WaitIdle,
     spawner::{BoxTask, SpawnBlocking, SpawnWith, Spawner, spawn_with},
     start::{Start, TaskStatus},
-};
-use self::{
-    handle::Spawned,
-    shared::{Closed, Shared},
 };
 
 /// Opens a nursery, runs `body` with it, and returns once the body and every child have ended.
@@ -167,17 +165,17 @@ where
 }
 
 /// A child of a [`Nursery`], as it is stored.
-type BoxChild<'env, E> = Pin<Box<dyn Future<Output = Result<(), Failure<E>>> + Send + 'env>>;
+type AnyChild<'env, E> = dyn Future<Output = Result<(), Failure<E>>> + Send + 'env;
 
 /// A child of a [`LocalNursery`], as it is stored.
-type LocalBoxChild<'env, E> = Pin<Box<dyn Future<Output = Result<(), Failure<E>>> + 'env>>;
+type AnyLocalChild<'env, E> = dyn Future<Output = Result<(), Failure<E>>> + 'env;
 
 /// A handle to an open nursery, with which children are started.
 ///
 /// A clone is a handle to the same nursery. A handle may be sent to other threads and may outlive the
 /// nursery; then it starts nothing any more.
 pub struct Nursery<'env, E = AnyError> {
-    shared: Arc<Shared<BoxChild<'env, E>>>,
+    shared: Shared<AnyChild<'env, E>>,
     child_name: Option<Name>,
 }
 
@@ -185,7 +183,7 @@ pub struct Nursery<'env, E = AnyError> {
 ///
 /// Otherwise it is as [`Nursery`].
 pub struct LocalNursery<'env, E = AnyError> {
-    shared: Arc<Shared<LocalBoxChild<'env, E>>>,
+    shared: Shared<AnyLocalChild<'env, E>>,
     child_name: Option<Name>,
 }
 
@@ -193,8 +191,8 @@ pub struct LocalNursery<'env, E = AnyError> {
 macro_rules! nursery_methods {
     ($Nursery:ident, $Child:ident $(, $send:ident)?) => {
         impl<'env, E> $Nursery<'env, E> {
-            pub(crate) fn from_shared(shared: &Arc<Shared<$Child<'env, E>>>) -> Self {
-                Self { shared: Arc::clone(shared), child_name: None }
+            pub(crate) fn from_shared(shared: Shared<$Child<'env, E>>) -> Self {
+                Self { shared, child_name: None }
             }
 
             /// Starts a child that runs until it ends or is cancelled; the nursery waits for it.
@@ -260,10 +258,12 @@ macro_rules! nursery_methods {
             where
                 C: Future<Output = Result<(), Failure<E>>> $(+ $send)? + 'env,
             {
-                let member = self.shared.new_member(self.child_name.clone(), location);
+                if self.shared.is_closed() {
+                    return Err(NurseryClosed { future: child });
+                }
                 self.shared
-                    .push(&member, Box::new(child), |child| Box::into_pin(child) as $Child<'env, E>)
-                    .map_err(|Closed(child)| NurseryClosed { future: *child })
+                    .start(self.child_name.clone(), location, |_| child)
+                    .map_err(|future| NurseryClosed { future })
             }
 
             /// Starts a child that returns a value, and returns a handle that waits for it.
@@ -293,10 +293,13 @@ macro_rules! nursery_methods {
                 C: Future<Output = Result<V, Failure<E>>> $(+ $send)? + 'env,
                 V: $($send +)? 'env,
             {
-                let member = self.new_member();
-                let (child, handle) = handle::with_handle(child, &member);
-                self.push_or_panic("spawn", &member, Box::pin(child));
-                handle
+                let mut handle = None;
+                self.start_or_panic("spawn", |member| {
+                    let (child, its_handle) = handle::with_handle(child, member);
+                    handle = Some(its_handle);
+                    child
+                });
+                handle.expect("made with the child")
             }
 
             /// Puts a child on an executor, so that it runs in parallel; returns a handle that waits for
@@ -345,10 +348,13 @@ macro_rules! nursery_methods {
                 V: Send + 'static,
                 E: Send + 'static,
             {
-                let member = self.new_member();
-                let (child, handle) = handle::with_handle(child, &member);
-                self.put_on("spawn_on", spawner, &member, child);
-                handle
+                let mut handle = None;
+                self.put_on("spawn_on", spawner, |member| {
+                    let (child, its_handle) = handle::with_handle(child, member);
+                    handle = Some(its_handle);
+                    child
+                });
+                handle.expect("made with the child")
             }
 
             /// Puts a child on an executor and leaves it to the nursery; otherwise as
@@ -363,18 +369,30 @@ macro_rules! nursery_methods {
                 C: Future<Output = Result<(), Failure<E>>> + Send + 'static,
                 E: Send + 'static,
             {
-                self.put_on("start_soon_on", spawner, &self.new_member(), child);
+                self.put_on("start_soon_on", spawner, |_| child);
             }
 
             #[track_caller]
-            fn put_on<C>(&self, called: &str, spawner: &impl Spawner, member: &Arc<Member>, child: C)
+            fn put_on<C>(
+                &self,
+                called: &str,
+                spawner: &impl Spawner,
+                make: impl FnOnce(&Member) -> C,
+            )
             where
                 C: Future<Output = Result<(), Failure<E>>> + Send + 'static,
                 E: Send + 'static,
             {
-                let (join, task) = remote::for_executor(child, member, self.shared.limit().is_none());
-                self.push_or_panic(called, member, Box::pin(join));
-                task.spawn_on(spawner);
+                let mut task = None;
+                let nursery = self.shared.queue().nursery();
+                let admitted = self.shared.limit().is_none();
+                self.start_or_panic(called, |member| {
+                    let (join, its_task) =
+                        remote::for_executor(make(member), member, nursery, admitted);
+                    task = Some(its_task);
+                    join
+                });
+                task.expect("made with the child").spawn_on(nursery, spawner);
             }
 
             /// Runs a function that blocks on a pool of threads; returns a handle that waits for its
@@ -417,11 +435,14 @@ macro_rules! nursery_methods {
                 V: Send + 'static,
                 E: Send + 'static,
             {
-                let member = self.new_member();
-                let (work, handle) = handle::with_handle(async move { work() }, &member);
-                let child = remote::blocking(pool.clone(), work, &member);
-                self.push_or_panic("spawn_blocking_on", &member, Box::pin(child));
-                handle
+                let mut handle = None;
+                let (pool, nursery) = (pool.clone(), self.shared.queue().nursery());
+                self.start_or_panic("spawn_blocking_on", |member| {
+                    let (work, its_handle) = handle::with_handle(async move { work() }, member);
+                    handle = Some(its_handle);
+                    remote::blocking(pool, work, member, nursery)
+                });
+                handle.expect("made with the child")
             }
 
             /// Starts a child whose value goes to a stream of [`results`](Self::results).
@@ -435,8 +456,7 @@ macro_rules! nursery_methods {
                 C: Future<Output = Result<V, Failure<E>>> $(+ $send)? + 'env,
                 V: $($send +)? 'env,
             {
-                let member = self.new_member();
-                self.push_or_panic("spawn_into", &member, Box::pin(Spawned::new(child, sink.begin())));
+                self.start_or_panic("spawn_into", |_| Spawned::new(child, sink.begin()));
             }
 
             /// A stream of the values of children, in the order in which the children end.
@@ -519,7 +539,7 @@ macro_rules! nursery_methods {
                 V: $($send +)? 'env,
                 E: $($send +)? 'env,
             {
-                start::start(&self.shared, self.new_member(), false, task, |child| Box::pin(child))
+                start::start(&self.shared, self.child_name.clone(), Location::caller(), false, task)
             }
 
             /// Like [`start`](Self::start), except that a child which ends without a report because of a
@@ -545,7 +565,7 @@ macro_rules! nursery_methods {
                 V: $($send +)? 'env,
                 E: $($send +)? 'env,
             {
-                start::start(&self.shared, self.new_member(), true, task, |child| Box::pin(child))
+                start::start(&self.shared, self.child_name.clone(), Location::caller(), true, task)
             }
 
             /// Starts a child as soon as it can run at once, in a nursery with a
@@ -583,13 +603,13 @@ macro_rules! nursery_methods {
             where
                 C: Future<Output = Result<(), Failure<E>>> $(+ $send)? + 'env,
             {
-                StartWhenFree::new(&self.shared, self.new_member(), Box::pin(child))
+                StartWhenFree::new(&self.shared, self.child_name.clone(), Location::caller(), child)
             }
 
             /// A handle to the same nursery whose children are called `name`.
             #[must_use]
             pub fn named(&self, name: impl Into<Arc<str>>) -> Self {
-                Self { shared: Arc::clone(&self.shared), child_name: Some(name.into()) }
+                Self { shared: self.shared.clone(), child_name: Some(name.into()) }
             }
 
             /// How many children have been started and have not ended.
@@ -641,13 +661,11 @@ macro_rules! nursery_methods {
             }
 
             #[track_caller]
-            fn new_member(&self) -> Arc<Member> {
-                self.shared.new_member(self.child_name.clone(), Location::caller())
-            }
-
-            #[track_caller]
-            fn push_or_panic(&self, called: &str, member: &Arc<Member>, child: $Child<'env, E>) {
-                if self.shared.push(member, child, |child| child).is_err() {
+            fn start_or_panic<C>(&self, called: &str, make: impl FnOnce(&Member) -> C)
+            where
+                C: Fits<$Child<'env, E>>,
+            {
+                if self.shared.start(self.child_name.clone(), Location::caller(), make).is_err() {
                     panic!(
                         "`{called}` on a nursery that has closed: its body and its children had all ended; \
                          start children while it is open"
@@ -658,7 +676,7 @@ macro_rules! nursery_methods {
 
         impl<E> Clone for $Nursery<'_, E> {
             fn clone(&self) -> Self {
-                Self { shared: Arc::clone(&self.shared), child_name: self.child_name.clone() }
+                Self { shared: self.shared.clone(), child_name: self.child_name.clone() }
             }
         }
 
@@ -677,8 +695,8 @@ macro_rules! nursery_methods {
     };
 }
 
-nursery_methods!(Nursery, BoxChild, Send);
-nursery_methods!(LocalNursery, LocalBoxChild);
+nursery_methods!(Nursery, AnyChild, Send);
+nursery_methods!(LocalNursery, AnyLocalChild);
 
 /// A child was started on a nursery that had closed.
 pub struct NurseryClosed<C> {

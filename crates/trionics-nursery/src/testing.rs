@@ -53,7 +53,7 @@ mod executor;
 mod random;
 mod seeds;
 
-pub(crate) use self::executor::shuffle;
+pub(crate) use self::executor::{is_shuffled, shuffle};
 pub use self::{
     blocked::{WaitAllBlocked, wait_all_blocked},
     clock::VirtualClock,

@@ -9,6 +9,8 @@
     reason = "children that only wait are short that way"
 )]
 
+#[path = "shuttle/children.rs"]
+mod children;
 #[path = "shuttle/deadlines.rs"]
 mod deadlines;
 #[path = "shuttle/executors.rs"]

@@ -67,7 +67,7 @@ impl Error for ChildEnded {}
 
 pub(super) struct Slot<V> {
     state: Mutex<SlotState<V>>,
-    member: Arc<Member>,
+    member: Member,
 }
 
 enum SlotState<V> {
@@ -198,13 +198,10 @@ pub(super) trait Sink<V> {
 pub(super) type WithHandle<V, C> = Spawned<V, Arc<Slot<V>>, C>;
 
 /// Splits `child` into what the nursery runs and what waits for its value.
-pub(super) fn with_handle<V, C>(
-    child: C,
-    member: &Arc<Member>,
-) -> (WithHandle<V, C>, ChildHandle<V>) {
+pub(super) fn with_handle<V, C>(child: C, member: &Member) -> (WithHandle<V, C>, ChildHandle<V>) {
     let slot = Arc::new(Slot {
         state: Mutex::new(SlotState::Running(None)),
-        member: Arc::clone(member),
+        member: member.clone(),
     });
     (Spawned::new(child, Arc::clone(&slot)), ChildHandle { slot })
 }

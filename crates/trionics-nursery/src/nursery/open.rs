@@ -13,47 +13,39 @@ use pin_project_lite::pin_project;
 use trionics_errgroup::Failure;
 
 use super::{
-    BoxChild, LocalBoxChild, LocalNursery, Nursery,
+    AnyChild, AnyLocalChild, LocalNursery, Nursery,
     finish::FinishSlot,
     raw::{BodyEnd, RawEnd, RawNursery, RawOptions},
-    shared::{Handed, Shared},
+    shared::Shared,
 };
 
 /// The future of [`open_nursery`](crate::open_nursery).
-pub type OpenNursery<'env, T, E, F, Fut> = Open<BoxChild<'env, E>, Nursery<'env, E>, T, E, F, Fut>;
+pub type OpenNursery<'env, T, E, F, Fut> = Open<AnyChild<'env, E>, Nursery<'env, E>, T, E, F, Fut>;
 
 /// The future of [`open_local_nursery`](crate::open_local_nursery).
 pub type OpenLocalNursery<'env, T, E, F, Fut> =
-    Open<LocalBoxChild<'env, E>, LocalNursery<'env, E>, T, E, F, Fut>;
+    Open<AnyLocalChild<'env, E>, LocalNursery<'env, E>, T, E, F, Fut>;
 
 pin_project! {
     /// A nursery with children of type `C` and handles of type `H`.
     #[must_use = "futures do nothing unless polled"]
-    pub struct Open<C, H, T, E, F, Fut> {
+    pub struct Open<C: ?Sized, H, T, E, F, Fut> {
         #[pin]
-        raw: RawNursery<C, Handed<C>, Body<H, F, Fut>, T, E>,
+        raw: RawNursery<C, Body<H, F, Fut>, T, E>,
     }
 }
 
-impl<C, H, T, E, F, Fut> Open<C, H, T, E, F, Fut> {
+impl<C: ?Sized, H, T, E, F, Fut> Open<C, H, T, E, F, Fut> {
     pub(super) fn new(
         location: &'static Location<'static>,
         options: RawOptions,
         finish: Option<Arc<FinishSlot<T>>>,
-        handle: impl FnOnce(&Arc<Shared<C>>) -> H,
+        handle: impl FnOnce(Shared<C>) -> H,
         body: F,
     ) -> Self {
-        let limit = options.limit;
-        let raw = RawNursery::new(location, options, |queue| {
-            let shared = Shared::new(queue, limit);
-            let handle = handle(&shared);
-            (
-                Body {
-                    start: Some((body, handle)),
-                    future: None,
-                },
-                Handed { shared },
-            )
+        let raw = RawNursery::new(location, options, |crew| Body {
+            start: Some((body, handle(Shared::new(crew.door())))),
+            future: None,
         });
         Self {
             raw: raw.finished_by(finish),
@@ -61,9 +53,9 @@ impl<C, H, T, E, F, Fut> Open<C, H, T, E, F, Fut> {
     }
 }
 
-impl<C, H, T, E, F, Fut> Future for Open<C, H, T, E, F, Fut>
+impl<C: ?Sized, H, T, E, F, Fut> Future for Open<C, H, T, E, F, Fut>
 where
-    C: Future<Output = Result<(), Failure<E>>> + Unpin,
+    C: Future<Output = Result<(), Failure<E>>>,
     F: FnOnce(H) -> Fut,
     Fut: Future<Output = Result<T, Failure<E>>>,
 {
@@ -85,7 +77,7 @@ where
     }
 }
 
-impl<C, H, T, E, F, Fut> fmt::Debug for Open<C, H, T, E, F, Fut> {
+impl<C: ?Sized, H, T, E, F, Fut> fmt::Debug for Open<C, H, T, E, F, Fut> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenNursery")
             .field("opened_at", &self.raw.location())
@@ -102,10 +94,8 @@ where
     M: FnOnce(Nursery<'env, E>) -> B,
     B: Future<Output = BodyEnd<T, E>>,
 {
-    RawNursery::new(location, RawOptions::default(), |queue| {
-        let shared = Shared::new(queue, None);
-        let body = make(Nursery::from_shared(&shared));
-        (body, Handed { shared })
+    RawNursery::new(location, RawOptions::default(), |crew| {
+        make(Nursery::from_shared(Shared::new(crew.door())))
     })
 }
 
@@ -118,10 +108,8 @@ where
     M: FnOnce(LocalNursery<'env, E>) -> B,
     B: Future<Output = BodyEnd<T, E>>,
 {
-    RawNursery::new(location, RawOptions::default(), |queue| {
-        let shared = Shared::new(queue, None);
-        let body = make(LocalNursery::from_shared(&shared));
-        (body, Handed { shared })
+    RawNursery::new(location, RawOptions::default(), |crew| {
+        make(LocalNursery::from_shared(Shared::new(crew.door())))
     })
 }
 

@@ -2,27 +2,26 @@
 
 use std::{
     any::{Any, type_name},
-    collections::VecDeque,
     future::Future,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use slab::Slab;
 use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 
 use super::{
+    child::{Child, Crew, Running, Seat, Turn},
     finish::FinishSlot,
-    member::{Member, Queue},
+    member::Queue,
 };
 use crate::{
-    current::{self, Current},
+    current,
     deadline::{self, Limit},
-    frame::{Frame, Grace, Wait, begin_poll, decide, drop_body},
+    frame::{Frame, Grace, begin_poll, decide, drop_body},
     node::Node,
     report::{FrameInfo, FrameKind, Report, panic_message},
     scope::Name,
@@ -30,9 +29,6 @@ use crate::{
 
 /// How many members one poll of a nursery polls at most before it lets its neighbors run.
 const POLLS_AT_ONCE: usize = 256;
-
-/// The key of the body among the members.
-const BODY: usize = usize::MAX;
 
 /// What a nursery does beyond the ordinary.
 #[derive(Clone, Debug, Default)]
@@ -47,49 +43,6 @@ pub(crate) struct RawOptions {
     pub(crate) grace: Option<Duration>,
     /// When the nursery cancels itself, and where that was asked for.
     pub(crate) limit_in_time: Option<(Limit, &'static Location<'static>)>,
-}
-
-/// A child that has yet to be polled.
-pub struct NewChild<C> {
-    pub(crate) future: C,
-    pub(crate) member: Arc<Member>,
-}
-
-impl<C> std::fmt::Debug for NewChild<C> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NewChild")
-            .field("location", &self.member.location())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Where the children of a nursery come from.
-pub trait Source<C> {
-    /// Moves new children to the end of `into`, `room` of them at most.
-    fn take(&mut self, room: usize, into: &mut Vec<NewChild<C>>);
-    /// A child that was taken is gone.
-    fn collected(&mut self);
-    /// Closes for good if there is no new child; false if there is one.
-    fn try_close(&mut self) -> bool;
-    /// Closes for good; returns the children that will never be polled.
-    fn close(&mut self) -> Vec<NewChild<C>>;
-}
-
-/// Children that are all there from the beginning.
-impl<C> Source<C> for Vec<NewChild<C>> {
-    fn take(&mut self, room: usize, into: &mut Vec<NewChild<C>>) {
-        into.extend(self.drain(..self.len().min(room)));
-    }
-
-    fn collected(&mut self) {}
-
-    fn try_close(&mut self) -> bool {
-        self.is_empty()
-    }
-
-    fn close(&mut self) -> Self {
-        std::mem::take(self)
-    }
 }
 
 /// How the body of a nursery ended.
@@ -114,15 +67,7 @@ pub enum RawEnd<T, E> {
     Cancelled(Cancelled),
 }
 
-/// Where one member is polled from.
-struct Seat {
-    member: Arc<Member>,
-    waker: Waker,
-    current: Option<Current>,
-    wait: Option<Box<Wait>>,
-    polled: bool,
-}
-
+/// What the body's turn came to.
 enum SeatStep<T> {
     Ready(T),
     Pending,
@@ -131,102 +76,49 @@ enum SeatStep<T> {
     Panicked(Box<dyn Any + Send>),
 }
 
-impl Seat {
-    fn new(member: Arc<Member>) -> Self {
-        Self {
-            waker: Waker::from(Arc::clone(&member)),
-            current: Some(Current::Member(Arc::clone(&member))),
-            member,
-            wait: None,
-            polled: false,
-        }
+/// The member in `seat` is polled, as part of its nursery's `round`; the epoch in which that is.
+#[inline]
+fn begin_turn(seat: &mut Seat<'_>, nursery: &Node, round: u32) -> u64 {
+    // Elsewhere a member has a node only if a frame opens inside it.
+    if !seat.was_polled() && nursery.shows_children() {
+        seat.member().node();
     }
-
-    fn poll<T>(
-        &mut self,
-        round: u64,
-        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
-    ) -> SeatStep<T> {
-        let member = &self.member;
-        // Elsewhere a member has a node only if a frame opens inside it.
-        if !self.polled && member.nursery().shows_children() {
-            member.node();
+    seat.begin_poll(round);
+    match (seat.member().known_node(), seat.wait()) {
+        (Some(node), Some(wait)) if !node.is_on_executor() => {
+            if node.is_abandoned() {
+                node.revive();
+            }
+            begin_poll(node, wait)
         }
-        member.begin_poll(round);
-        self.polled = true;
-        // What the nursery polls of a child on an executor is the wait for its end, which nothing cuts short.
-        let on_executor = member.node_on_executor();
-        let epoch = match member.known_node() {
-            Some(node) if on_executor.is_none() => {
-                if node.is_abandoned() {
-                    node.revive();
-                }
-                begin_poll(node, &self.wait)
-            }
-            _ => 0,
-        };
-        let mut cx = Context::from_waker(&self.waker);
-        let polled = {
-            self.current
-                .get_or_insert_with(|| Current::Member(Arc::clone(member)));
-            let _entered = current::enter(&mut self.current);
-            catch_unwind(AssertUnwindSafe(|| poll(&mut cx)))
-        };
-        match polled {
-            Ok(Poll::Ready(_)) if on_executor.is_some_and(|node| node.is_stopped()) => {
-                SeatStep::Strike
-            }
-            Ok(Poll::Ready(value)) => SeatStep::Ready(value),
-            Ok(Poll::Pending) if on_executor.is_some() => SeatStep::Pending,
-            Ok(Poll::Pending) => {
-                let strike = match member.known_node() {
-                    None => member.nursery().is_effective(),
-                    Some(node) => {
-                        node.register(&self.waker);
-                        decide(node, &mut self.wait, epoch, &mut cx)
-                    }
-                };
-                if strike {
-                    SeatStep::Strike
-                } else {
-                    SeatStep::Pending
-                }
-            }
-            Err(payload) => SeatStep::Panicked(payload),
-        }
-    }
-
-    /// A body that was not woken and holds no frame would only say `Pending`.
-    fn may_be_dropped_unpolled(&self) -> bool {
-        self.polled && !self.member.is_queued() && self.member.known_node().is_none()
-    }
-
-    /// The member is over and its future dropped.
-    fn close(&mut self) {
-        self.wait = None;
-        self.member.end();
+        _ => 0,
     }
 }
 
-struct Child<C> {
-    future: Option<C>,
-    seat: Seat,
+/// The member said `Pending`: whether it is to be stopped now.
+#[inline]
+fn strikes(seat: &mut Seat<'_>, nursery: &Node, epoch: u64, cx: &mut Context<'_>) -> bool {
+    match (seat.member().known_node(), seat.wait()) {
+        // What the nursery polls is the wait for its end, which nothing cuts short.
+        (Some(node), _) if node.is_on_executor() => false,
+        (Some(node), Some(wait)) => {
+            node.register(cx.waker());
+            decide(node, wait, epoch, cx)
+        }
+        _ => nursery.is_effective(),
+    }
 }
 
-/// Everything of a nursery but its body.
-struct Inner<C, S, T, E> {
+/// A member that was not woken and holds no frame would only say `Pending`.
+fn may_be_dropped_unpolled(seat: &Seat<'_>) -> bool {
+    seat.was_polled() && !seat.member().is_queued() && seat.member().known_node().is_none()
+}
+
+/// Everything of a nursery but its body's future.
+struct Inner<C: ?Sized, T, E> {
     frame: Frame,
     queue: Arc<Queue>,
-    body: Seat,
-    body_is_over: bool,
-    children: Slab<Child<C>>,
-    /// Members to be polled; what one poll does not get through stays for the next.
-    batch: VecDeque<Arc<Member>>,
-    /// Members that were woken again in the poll that has polled them: they are for the next one.
-    again: Vec<Arc<Member>>,
-    /// Counts the polls, so that none polls a member twice.
-    round: u64,
-    source: S,
+    crew: Crew<C>,
     value: Option<T>,
     /// Where a value comes from that ends the nursery early; the first one counts.
     finish: Option<Arc<FinishSlot<T>>>,
@@ -245,21 +137,15 @@ struct Inner<C, S, T, E> {
 }
 
 pin_project! {
-    /// A nursery whose children are of type `C` and come from `S`.
+    /// A nursery whose children are stored as `C`.
     #[must_use = "futures do nothing unless polled"]
-    pub struct RawNursery<C, S, B, T, E>
-    where
-        S: Source<C>,
-    {
+    pub struct RawNursery<C: ?Sized, B, T, E> {
         #[pin]
         body: Option<B>,
-        inner: Inner<C, S, T, E>,
+        inner: Inner<C, T, E>,
     }
 
-    impl<C, S, B, T, E> PinnedDrop for RawNursery<C, S, B, T, E>
-    where
-        S: Source<C>,
-    {
+    impl<C: ?Sized, B, T, E> PinnedDrop for RawNursery<C, B, T, E> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             this.inner.clear(this.body);
@@ -267,12 +153,12 @@ pin_project! {
     }
 }
 
-impl<C, S: Source<C>, B, T, E> RawNursery<C, S, B, T, E> {
-    /// `make` gets the queue that tells the nursery of new children.
+impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
+    /// `make` gets the crew, for a body that starts children.
     pub(crate) fn new(
         location: &'static Location<'static>,
         options: RawOptions,
-        make: impl FnOnce(&Arc<Queue>) -> (B, S),
+        make: impl FnOnce(&Crew<C>) -> B,
     ) -> Self {
         let node = Node::named(FrameKind::Nursery, location, options.name.clone());
         // Before it counts as entered: a timeout begins with the first poll.
@@ -287,21 +173,19 @@ impl<C, S: Source<C>, B, T, E> RawNursery<C, S, B, T, E> {
         if let Some(grace) = options.grace {
             node.set_grace(grace);
         }
-        let queue = Queue::new(Arc::clone(&node));
-        let (body, source) = make(&queue);
-        let seat = Seat::new(Member::new(&queue, FrameKind::Body, options.name, location));
+        let crew = Crew::new(Queue::new(
+            Arc::clone(&node),
+            options.limit,
+            options.name,
+            location,
+        ));
+        let body = make(&crew);
         Self {
             body: Some(body),
             inner: Inner {
                 frame: Frame::new(node),
-                batch: VecDeque::from([Arc::clone(&seat.member)]),
-                queue,
-                body: seat,
-                body_is_over: false,
-                again: Vec::new(),
-                round: 0,
-                children: Slab::new(),
-                source,
+                queue: Arc::clone(crew.queue()),
+                crew,
                 value: None,
                 finish: None,
                 failures: Vec::new(),
@@ -332,7 +216,7 @@ impl<C, S: Source<C>, B, T, E> RawNursery<C, S, B, T, E> {
     }
 }
 
-impl<C, S: Source<C>, B, T, E> std::fmt::Debug for RawNursery<C, S, B, T, E> {
+impl<C: ?Sized, B, T, E> std::fmt::Debug for RawNursery<C, B, T, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RawNursery")
             .field("opened_at", &self.location())
@@ -340,10 +224,9 @@ impl<C, S: Source<C>, B, T, E> std::fmt::Debug for RawNursery<C, S, B, T, E> {
     }
 }
 
-impl<C, S, B, T, E> Future for RawNursery<C, S, B, T, E>
+impl<C, B, T, E> Future for RawNursery<C, B, T, E>
 where
-    C: Future<Output = Result<(), Failure<E>>> + Unpin,
-    S: Source<C>,
+    C: ?Sized + Future<Output = Result<(), Failure<E>>>,
     B: Future<Output = BodyEnd<T, E>>,
 {
     type Output = RawEnd<T, E>;
@@ -366,50 +249,56 @@ where
             return inner.frame.absorb_or_park(cx).map(RawEnd::Cancelled);
         }
         inner.frame.begin_poll();
-        inner.frame.node().register(cx.waker());
+        let queue = Arc::clone(&inner.queue);
         let in_force = deadline::begin_poll(inner.frame.node());
         // Children and body have spans inside.
         #[cfg(feature = "tracing")]
         let _span = inner.frame.node().trace().enter(inner.frame.node());
-        inner.queue.begin_poll();
-        inner.round += 1;
+        let polling = inner.crew.begin_poll(&queue);
         let mut budget = POLLS_AT_ONCE;
+        let mut registered = false;
         loop {
             let mut progress = inner.poll_woken(this.body.as_mut(), &mut budget);
             progress |= inner.sweep(this.body.as_mut());
             progress |= inner.poll_new(&mut budget);
-            if !progress {
+            if progress {
+                continue;
+            }
+            if inner.is_finished() {
+                return inner.finish(cx);
+            }
+            if registered {
                 break;
             }
+            // What cancels the nursery from now on wakes it; what did before is seen in one more round.
+            inner.frame.node().register(cx.waker());
+            registered = true;
         }
         drop(in_force);
-        let mut finished = inner.is_finished();
-        if !finished {
-            inner.frame.watch_deadline(cx);
-        }
-        if !finished
-            && inner.frame.node().is_effective()
+        inner.frame.watch_deadline(cx);
+        if inner.frame.node().is_effective()
             && inner.grace.is_over(inner.frame.node(), cx)
             && inner.dismiss_executor_children()
         {
             inner.give_up(this.body);
-            finished = inner.is_finished();
+            if inner.is_finished() {
+                return inner.finish(cx);
+            }
         }
-        if finished {
-            return inner.finish(cx);
-        }
-        inner.batch.extend(inner.again.drain(..));
-        if inner.queue.end_poll(cx.waker()) || !inner.batch.is_empty() {
+        // What is woken from here on, on this thread too, comes by way of the stack.
+        let has_more = inner.crew.has_more(inner.room());
+        drop(polling);
+        // Nobody need wake a nursery that is polled again at once.
+        if has_more || inner.queue.end_poll(cx.waker()) {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
 }
 
-impl<C, S, T, E> Inner<C, S, T, E>
+impl<C, T, E> Inner<C, T, E>
 where
-    C: Future<Output = Result<(), Failure<E>>> + Unpin,
-    S: Source<C>,
+    C: ?Sized + Future<Output = Result<(), Failure<E>>>,
 {
     /// Polls each member that was woken and has not been polled in this poll; false if there was none.
     fn poll_woken<B: Future<Output = BodyEnd<T, E>>>(
@@ -417,24 +306,24 @@ where
         mut body: Pin<&mut Option<B>>,
         budget: &mut usize,
     ) -> bool {
-        self.queue.take_ready(&mut self.batch);
+        self.crew.take_ready();
         #[cfg(feature = "testing")]
-        crate::testing::shuffle(self.batch.make_contiguous());
+        self.crew.shuffle_woken();
+        // Around each turn no frame is current.
+        let _outside = current::clear();
         let mut progress = false;
         while *budget > 0 {
-            let Some(member) = self.batch.pop_front() else {
+            let Some(turn) = self.crew.next_woken() else {
                 break;
             };
-            if member.was_polled_in(self.round) {
-                self.again.push(member);
-                continue;
-            }
             *budget -= 1;
             progress = true;
-            if member.key() == BODY {
-                self.poll_body(body.as_mut());
-            } else {
-                self.poll_child(&member);
+            match turn {
+                Turn::Body => self.poll_body(body.as_mut()),
+                Turn::Child(child) => match poll_child(child, self.frame.node()) {
+                    None => {}
+                    Some(ended) => self.child_ended(ended),
+                },
             }
         }
         progress
@@ -442,31 +331,37 @@ where
 
     /// Takes new children in and polls each once; false if there were none.
     fn poll_new(&mut self, budget: &mut usize) -> bool {
-        let mut new_children = Vec::new();
-        self.source.take(
-            self.limit.saturating_sub(self.children.len()),
-            &mut new_children,
-        );
+        self.crew.take_ready();
+        // Under a limit the children run in the order in which they queue.
         #[cfg(feature = "testing")]
-        crate::testing::shuffle(&mut new_children);
-        let some = !new_children.is_empty();
-        for child in new_children {
-            let member = self.seat(child);
-            if *budget == 0 {
-                self.batch.push_back(member);
-            } else {
-                *budget -= 1;
-                self.poll_child(&member);
+        if self.limit == usize::MAX {
+            self.crew.shuffle_new();
+        }
+        let _outside = current::clear();
+        let mut progress = false;
+        while *budget > 0 && self.room() > 0 {
+            let Some(child) = self.crew.next_new() else {
+                break;
+            };
+            *budget -= 1;
+            progress = true;
+            if let Some(ended) = poll_child(child, self.frame.node()) {
+                self.child_ended(ended);
             }
         }
-        some
+        progress
+    }
+
+    /// How many more children may run.
+    fn room(&self) -> usize {
+        self.limit.saturating_sub(self.crew.n_children())
     }
 
     fn poll_body<B: Future<Output = BodyEnd<T, E>>>(&mut self, mut body: Pin<&mut Option<B>>) {
         let Some(future) = body.as_mut().as_pin_mut() else {
             return;
         };
-        match self.body.poll(self.round, |cx| future.poll(cx)) {
+        match self.poll_seat_of_body(|cx| future.poll(cx)) {
             SeatStep::Pending => {}
             SeatStep::Ready(end) => {
                 self.drop_body(body);
@@ -483,7 +378,7 @@ where
                     }
                     BodyEnd::Failed(failure) => {
                         self.failures.push(failure);
-                        self.cancel(CancelReason::BodyFailed, self.body.member.location());
+                        self.cancel(CancelReason::BodyFailed, self.crew.body_member().location());
                     }
                     BodyEnd::Cancelled(cancelled) => {
                         self.stopped_by = Some(cancelled.clone());
@@ -496,55 +391,89 @@ where
                 self.drop_body(body);
             }
             SeatStep::Panicked(payload) => {
-                self.panicked(payload, self.body.member.info());
+                self.panicked(payload, self.crew.body_member().info());
                 self.drop_body(body);
             }
         }
     }
 
-    fn drop_body<B>(&mut self, body: Pin<&mut Option<B>>) {
-        self.body_is_over = true;
-        if let Err(payload) = drop_body(body) {
-            self.panicked(payload, self.body.member.info());
-        }
-        self.body.close();
-    }
-
-    fn poll_child(&mut self, member: &Arc<Member>) {
-        // The seat may have been given to another child since.
-        let Some(child) = self.children.get_mut(member.key()) else {
-            return;
-        };
-        if !Arc::ptr_eq(&child.seat.member, member) {
-            return;
-        }
-        let Child {
-            future: Some(future),
-            seat,
-        } = child
-        else {
-            return;
-        };
-        match seat.poll(self.round, |cx| Pin::new(future).poll(cx)) {
-            SeatStep::Pending => {}
-            SeatStep::Ready(result) => {
-                self.drop_child(member.key());
-                if let Err(failure) = result {
-                    self.failures.push(failure);
-                    if !self.supervises {
-                        let child = member.name().map(|name| name.to_string().into());
-                        self.cancel(CancelReason::ChildFailed { child }, member.location());
-                    }
+    fn poll_seat_of_body<V>(
+        &mut self,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<V>,
+    ) -> SeatStep<V> {
+        let round = self.crew.round();
+        let mut seat = self.crew.body();
+        let member = seat.member();
+        let epoch = begin_turn(&mut seat, self.frame.node(), round);
+        let waker = seat.waker();
+        let mut cx = Context::from_waker(&waker);
+        match catch_unwind(AssertUnwindSafe(|| member.as_current(|| poll(&mut cx)))) {
+            Ok(Poll::Ready(value)) => SeatStep::Ready(value),
+            Ok(Poll::Pending) => {
+                if strikes(&mut seat, self.frame.node(), epoch, &mut cx) {
+                    SeatStep::Strike
+                } else {
+                    SeatStep::Pending
                 }
             }
-            SeatStep::Strike => {
+            Err(payload) => SeatStep::Panicked(payload),
+        }
+    }
+
+    fn drop_body<B>(&mut self, body: Pin<&mut Option<B>>) {
+        if let Err(payload) = drop_body(body) {
+            self.panicked(payload, self.crew.body_member().info());
+        }
+        self.crew.end_body();
+    }
+
+    /// A child's last turn is over, and its future dropped unless it is to be stopped.
+    #[inline]
+    fn child_ended(&mut self, ended: Ended<C, E>) {
+        match ended {
+            Ended::Well(child) => self.collect(child),
+            Ended::Otherwise(child, end) => self.child_ended_otherwise(child, end),
+        }
+    }
+
+    #[cold]
+    fn child_ended_otherwise(&mut self, child: Child<C>, end: OtherEnd<E>) {
+        match end {
+            OtherEnd::Failed(failure) => {
+                let (location, name) = (child.member().location(), child.member().name().cloned());
+                self.collect(child);
+                self.fail(failure, location, name);
+            }
+            OtherEnd::Strike => {
                 self.note_stop();
-                self.drop_child(member.key());
+                self.drop_child(child);
             }
-            SeatStep::Panicked(payload) => {
-                self.panicked(payload, member.info());
-                self.drop_child(member.key());
+            OtherEnd::Panicked(payload) => {
+                self.panicked(payload, child.member().info());
+                self.drop_child(child);
             }
+            OtherEnd::PanickedInDrop(result, payload) => {
+                let (info, name) = (child.member().info(), child.member().name().cloned());
+                self.collect(child);
+                self.panicked(payload, info.clone());
+                if let Err(failure) = result {
+                    self.fail(failure, info.location(), name);
+                }
+            }
+        }
+    }
+
+    /// A child has failed.
+    fn fail(
+        &mut self,
+        failure: Failure<E>,
+        location: &'static Location<'static>,
+        name: Option<Name>,
+    ) {
+        self.failures.push(failure);
+        if !self.supervises {
+            let child = name.map(|name| name.to_string().into());
+            self.cancel(CancelReason::ChildFailed { child }, location);
         }
     }
 
@@ -567,29 +496,30 @@ where
         if std::mem::replace(&mut self.swept, true) {
             return false;
         }
-        if !self.body_is_over && self.body.may_be_dropped_unpolled() {
+        if self.crew.has_body() && may_be_dropped_unpolled(&self.crew.body()) {
             self.note_stop();
             self.drop_body(body);
         }
-        let idle: Vec<_> = self
-            .children
-            .iter()
-            .filter(|(_, child)| child.seat.may_be_dropped_unpolled())
-            .map(|(key, _)| key)
-            .collect();
-        for key in idle {
+        for child in self.crew.remove_all(may_be_dropped_unpolled) {
             self.note_stop();
-            self.drop_child(key);
+            self.drop_child(child);
         }
         true
     }
 
-    fn is_empty(&self) -> bool {
-        self.body_is_over && self.children.is_empty()
-    }
-
     fn is_finished(&mut self) -> bool {
-        self.is_empty() && self.source.try_close()
+        if !self.crew.is_empty() {
+            return false;
+        }
+        if self.queue.is_closed() {
+            return true;
+        }
+        let count = &self.queue.count;
+        let closed = self.crew.close_if_empty(|| !count.has_starts());
+        if closed {
+            count.tell_closed();
+        }
+        closed
     }
 
     /// The grace period is over: executors drop the children that they poll. False while one of them runs.
@@ -607,39 +537,31 @@ where
         self.note_stop();
         let node = Arc::clone(self.frame.node());
         let mut given_up = Vec::new();
-        if !self.body_is_over {
-            given_up.push(self.body.member.info());
+        if self.crew.has_body() {
+            given_up.push(self.crew.body_member().info());
         }
-        given_up.extend(
-            self.children
-                .iter()
-                .map(|(_, child)| child.seat.member.info()),
-        );
+        let children = self.crew.remove_all(|_| true);
+        given_up.extend(children.iter().map(|child| child.member().info()));
         let inside = node.abandon_inside();
         given_up.extend(inside.into_iter().filter(|frame| !frame.kind().is_member()));
         for frame in &given_up {
             self.frame.report(&Report::OutOfGrace(frame.clone()));
         }
         self.out_of_grace.extend(given_up);
-        if !self.body_is_over {
+        if self.crew.has_body() {
             self.drop_body(body);
         }
-        let keys: Vec<_> = self.children.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.drop_child(key);
+        for child in children {
+            self.drop_child(child);
         }
-        for child in self.source.close() {
-            let member = Arc::clone(&child.member);
-            let dropped = drop_value(child);
-            member.end();
-            if let Err(payload) = dropped {
-                self.panicked(payload, member.info());
-            }
+        for child in self.crew.close() {
+            self.drop_child(child);
         }
+        self.queue.count.tell_closed();
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<RawEnd<T, E>> {
-        self.queue.close();
+        self.queue.forget_owner();
         let node = Arc::clone(self.frame.node());
         let outer_cancelled = node.is_outer_cancelled();
         let mut failures = std::mem::take(&mut self.failures);
@@ -693,27 +615,21 @@ where
     }
 }
 
-impl<C, S: Source<C>, T, E> Inner<C, S, T, E> {
-    fn seat(&mut self, child: NewChild<C>) -> Arc<Member> {
-        let entry = self.children.vacant_entry();
-        let member = child.member;
-        member.set_key(entry.key());
-        entry.insert(Child {
-            future: Some(child.future),
-            seat: Seat::new(Arc::clone(&member)),
-        });
-        member
-    }
-
-    fn drop_child(&mut self, key: usize) {
-        let mut child = self.children.remove(key);
-        let info = child.seat.member.info();
-        let dropped = drop_value(child.future.take());
-        child.seat.close();
-        self.source.collected();
-        if let Err(payload) = dropped {
+impl<C: ?Sized, T, E> Inner<C, T, E> {
+    /// Drops a child that was removed, and its place.
+    fn drop_child(&mut self, child: Child<C>) {
+        let dropped = drop_child(child);
+        self.queue.count.collected();
+        if let Err((payload, info)) = dropped {
             self.panicked(payload, info);
         }
+    }
+
+    /// As [`drop_child`](Self::drop_child), for a child whose future has been dropped.
+    #[inline]
+    fn collect(&mut self, child: Child<C>) {
+        drop(child);
+        self.queue.count.collected();
     }
 
     /// The first panic is kept to be resumed, and cancels the nursery; the hook hears of later ones.
@@ -734,26 +650,23 @@ impl<C, S: Source<C>, T, E> Inner<C, S, T, E> {
 
     /// Drops everything at once: the body first, then the children.
     fn clear<B>(&mut self, body: Pin<&mut Option<B>>) {
+        if self.crew.is_closed() {
+            return;
+        }
         let mut first_panic = drop_body(body).err();
-        self.body.close();
-        self.body_is_over = true;
-        for (_, mut child) in std::mem::take(&mut self.children) {
-            if let Err(payload) = drop_value(child.future.take()) {
+        self.crew.end_body();
+        for child in self.crew.remove_all(|_| true) {
+            if let Err((payload, _)) = drop_child(child) {
                 first_panic.get_or_insert(payload);
             }
-            child.seat.close();
         }
-        for child in self.source.close() {
-            let member = Arc::clone(&child.member);
-            if let Err(payload) = drop_value(child) {
+        for child in self.crew.close() {
+            if let Err((payload, _)) = drop_child(child) {
                 first_panic.get_or_insert(payload);
             }
-            // It may have been cancelled alone, and got its place by that.
-            member.end();
         }
-        self.batch.clear();
-        self.again.clear();
-        self.queue.close();
+        self.queue.count.tell_closed();
+        self.queue.forget_owner();
         if let Some(payload) = first_panic
             && !std::thread::panicking()
         {
@@ -762,10 +675,79 @@ impl<C, S: Source<C>, T, E> Inner<C, S, T, E> {
     }
 }
 
-/// Drops something of the user's, with no frame current.
-fn drop_value<V>(value: V) -> std::thread::Result<()> {
-    let _outside = current::clear();
-    catch_unwind(AssertUnwindSafe(|| drop(value)))
+/// How a child ended.
+enum Ended<C: ?Sized, E> {
+    /// With success, and its future is dropped.
+    Well(Child<C>),
+    Otherwise(Child<C>, OtherEnd<E>),
+}
+
+enum OtherEnd<E> {
+    /// It failed, and its future is dropped.
+    Failed(Failure<E>),
+    /// It is to be stopped.
+    Strike,
+    Panicked(Box<dyn Any + Send>),
+    /// It returned, and dropping its future panicked.
+    PanickedInDrop(Result<(), Failure<E>>, Box<dyn Any + Send>),
+}
+
+/// Polls a child; what ended is taken from its place.
+#[inline]
+fn poll_child<C, E>(mut child: Running<'_, C>, nursery: &Node) -> Option<Ended<C, E>>
+where
+    C: ?Sized + Future<Output = Result<(), Failure<E>>>,
+{
+    let round = child.round();
+    let (mut seat, mut future) = child.parts();
+    let member = seat.member();
+    let epoch = begin_turn(&mut seat, nursery, round);
+    let waker = seat.waker();
+    let mut cx = Context::from_waker(&waker);
+    let mut polled = Poll::Pending;
+    // The future of a child that has ended is dropped at once, with no frame current.
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        polled = member.as_current(|| future.poll(&mut cx));
+        if polled.is_ready() {
+            future.drop_in_place();
+        }
+    }));
+    match (polled, caught) {
+        (Poll::Pending, Ok(())) => {
+            if strikes(&mut seat, nursery, epoch, &mut cx) {
+                return Some(Ended::Otherwise(child.remove(), OtherEnd::Strike));
+            }
+            None
+        }
+        (Poll::Ready(Ok(())), Ok(()))
+            if member
+                .node_on_executor()
+                .is_some_and(|node| node.is_stopped()) =>
+        {
+            Some(Ended::Otherwise(child.remove(), OtherEnd::Strike))
+        }
+        (Poll::Ready(Ok(())), Ok(())) => Some(Ended::Well(child.remove())),
+        (Poll::Ready(Err(failure)), Ok(())) => {
+            Some(Ended::Otherwise(child.remove(), OtherEnd::Failed(failure)))
+        }
+        (Poll::Pending, Err(payload)) => Some(Ended::Otherwise(
+            child.remove(),
+            OtherEnd::Panicked(payload),
+        )),
+        (Poll::Ready(result), Err(payload)) => Some(Ended::Otherwise(
+            child.remove(),
+            OtherEnd::PanickedInDrop(result, payload),
+        )),
+    }
+}
+
+/// Drops a child with no frame current; the panic of its `Drop` comes with what the child was.
+fn drop_child<C: ?Sized>(mut child: Child<C>) -> Result<(), (Box<dyn Any + Send>, FrameInfo)> {
+    let dropped = {
+        let _outside = current::clear();
+        catch_unwind(AssertUnwindSafe(|| child.drop_future()))
+    };
+    dropped.map_err(|payload| (payload, child.member().info()))
 }
 
 /// For the sibling crates: children that all exist when the nursery opens, and a body beside them.
@@ -773,19 +755,18 @@ pub fn open_children<C, B, T, E>(
     location: &'static Location<'static>,
     children: impl IntoIterator<Item = C>,
     body: B,
-) -> RawNursery<C, Vec<NewChild<C>>, B, T, E>
+) -> RawNursery<C, B, T, E>
 where
-    C: Future<Output = Result<(), Failure<E>>> + Unpin,
+    C: Future<Output = Result<(), Failure<E>>>,
     B: Future<Output = BodyEnd<T, E>>,
 {
-    let mut nursery = RawNursery::new(location, RawOptions::default(), |_| (body, Vec::new()));
-    // The children first: a body that waits for them finds what they do in their first polls.
-    let body = std::mem::take(&mut nursery.inner.batch);
+    let mut nursery = RawNursery::new(location, RawOptions::default(), |_| body);
+    let crew = &mut nursery.inner.crew;
     for future in children {
-        let member = Member::new(&nursery.inner.queue, FrameKind::Child, None, location);
-        let member = nursery.inner.seat(NewChild { future, member });
-        nursery.inner.batch.push_back(member);
+        nursery.inner.queue.count.add(false);
+        crew.enlist(location, future);
     }
-    nursery.inner.batch.extend(body);
+    // The children first: a body that waits for them finds what they do in their first polls.
+    crew.put_off_body();
     nursery
 }

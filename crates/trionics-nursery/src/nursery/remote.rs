@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, Wake as _, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use pin_project_lite::pin_project;
@@ -30,7 +30,7 @@ use crate::{
 struct Line<E> {
     /// The child's place, live until the executor has dropped the child.
     node: Arc<Node>,
-    member: Arc<Member>,
+    member: Member,
     /// The nursery has room for the child: it may run.
     admitted: AtomicBool,
     /// How the child ended, until the nursery takes it.
@@ -47,25 +47,21 @@ enum End<E> {
 }
 
 impl<E> Line<E> {
-    fn new(member: &Arc<Member>, admitted: bool) -> Arc<Self> {
-        let node = Node::on_executor(
-            member.nursery(),
-            member.location(),
-            member.name().map(Arc::clone),
-        );
+    fn new(member: &Member, nursery: &Arc<Node>, admitted: bool) -> Arc<Self> {
+        let name = member.name().map(Arc::clone);
+        let node = Node::on_executor(nursery, member.location(), name);
         member.put_on_executor(Arc::clone(&node));
         Arc::new(Self {
             node,
-            member: Arc::clone(member),
+            member: member.clone(),
             admitted: AtomicBool::new(admitted),
             end: Mutex::new(None),
         })
     }
 
     /// The child is the nursery's: from now on it is waited for.
-    fn hang_up(&self) {
-        self.node
-            .attach(Some(Arc::clone(self.member.nursery())), true);
+    fn hang_up(&self, nursery: &Arc<Node>) {
+        self.node.attach(Some(Arc::clone(nursery)), true);
     }
 
     fn is_admitted(&self) -> bool {
@@ -83,7 +79,7 @@ impl<E> Line<E> {
     fn deliver(&self, end: End<E>) {
         let replaced = lock(&self.end).replace(end);
         debug_assert!(replaced.is_none(), "a child ends once");
-        self.member.wake_by_ref();
+        self.member.wake();
     }
 
     /// The nursery's look at whether the child has ended.
@@ -150,10 +146,11 @@ pub(super) struct ForExecutor<F, E> {
 /// Splits `child` into what the nursery polls and what an executor is to run.
 pub(super) fn for_executor<F, E>(
     child: F,
-    member: &Arc<Member>,
+    member: &Member,
+    nursery: &Arc<Node>,
     admitted: bool,
 ) -> (Join<E>, ForExecutor<F, E>) {
-    let line = Line::new(member, admitted);
+    let line = Line::new(member, nursery, admitted);
     (Join::new(&line), ForExecutor { child, line })
 }
 
@@ -163,8 +160,8 @@ where
     E: Send + 'static,
 {
     /// Puts the child on the executor, once the nursery has taken its half in.
-    pub(super) fn spawn_on(self, spawner: &impl Spawner) {
-        self.line.hang_up();
+    pub(super) fn spawn_on(self, nursery: &Arc<Node>, spawner: &impl Spawner) {
+        self.line.hang_up(nursery);
         let task = OnExecutor {
             body: Some(self.child),
             frame: Frame::on_executor(Arc::clone(&self.line.node)),
@@ -250,15 +247,21 @@ where
     F: Future<Output = Result<(), Failure<E>>>,
 {
     start: Option<(S, OnThread<F, E>)>,
+    nursery: Arc<Node>,
     join: Join<E>,
 }
 
 /// Prepares work that blocks, as a future that is ready at its first poll.
-pub(super) fn blocking<S, F, E>(pool: S, work: F, member: &Arc<Member>) -> Blocking<S, F, E>
+pub(super) fn blocking<S, F, E>(
+    pool: S,
+    work: F,
+    member: &Member,
+    nursery: &Arc<Node>,
+) -> Blocking<S, F, E>
 where
     F: Future<Output = Result<(), Failure<E>>>,
 {
-    let line = Line::new(member, true);
+    let line = Line::new(member, nursery, true);
     let join = Join::new(&line);
     let work = OnThread {
         work: Some(work),
@@ -266,6 +269,7 @@ where
     };
     Blocking {
         start: Some((pool, work)),
+        nursery: Arc::clone(nursery),
         join,
     }
 }
@@ -283,7 +287,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some((pool, work)) = this.start.take() {
-            work.line.hang_up();
+            work.line.hang_up(&this.nursery);
             let _outside = current::clear();
             pool.spawn_blocking(move || work.run());
         }

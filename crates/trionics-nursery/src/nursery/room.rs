@@ -3,36 +3,46 @@
 use std::{
     fmt,
     future::Future,
+    panic::Location,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use super::{member::Member, shared::Shared};
+use super::{
+    child::{Child, Fits},
+    shared::Shared,
+};
+use crate::scope::Name;
 
 /// The future of [`Nursery::start_soon_when_free`](crate::Nursery::start_soon_when_free).
 #[must_use = "futures do nothing unless polled"]
-pub struct StartWhenFree<C> {
-    shared: Arc<Shared<C>>,
-    member: Arc<Member>,
-    child: Option<C>,
+pub struct StartWhenFree<C: ?Sized> {
+    shared: Shared<C>,
+    child: Option<Child<C>>,
     ticket: Option<u64>,
 }
 
-impl<C> Unpin for StartWhenFree<C> {}
+impl<C: ?Sized> Unpin for StartWhenFree<C> {}
 
-impl<C> StartWhenFree<C> {
-    pub(super) fn new(shared: &Arc<Shared<C>>, member: Arc<Member>, child: C) -> Self {
+impl<C: ?Sized> StartWhenFree<C> {
+    pub(super) fn new<F: Fits<C>>(
+        shared: &Shared<C>,
+        name: Option<Name>,
+        location: &'static Location<'static>,
+        future: F,
+    ) -> Self
+    where
+        C: Future,
+    {
         Self {
-            shared: Arc::clone(shared),
-            member,
-            child: Some(child),
+            child: Some(shared.hold(name, location, future)),
+            shared: shared.clone(),
             ticket: None,
         }
     }
 }
 
-impl<C> Future for StartWhenFree<C> {
+impl<C: ?Sized> Future for StartWhenFree<C> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -41,12 +51,10 @@ impl<C> Future for StartWhenFree<C> {
             this.child.is_some(),
             "`start_soon_when_free` was polled after it had completed"
         );
-        ready!(this.shared.poll_push_when_free(
-            &mut this.ticket,
-            &this.member,
-            &mut this.child,
-            cx
-        ));
+        ready!(
+            this.shared
+                .poll_push_when_free(&mut this.ticket, &mut this.child, cx)
+        );
         assert!(
             this.child.is_none(),
             "`start_soon_when_free` on a nursery that has closed: its body and its children had all ended; \
@@ -56,7 +64,7 @@ impl<C> Future for StartWhenFree<C> {
     }
 }
 
-impl<C> Drop for StartWhenFree<C> {
+impl<C: ?Sized> Drop for StartWhenFree<C> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             self.shared.give_up_room(ticket);
@@ -64,10 +72,13 @@ impl<C> Drop for StartWhenFree<C> {
     }
 }
 
-impl<C> fmt::Debug for StartWhenFree<C> {
+impl<C: ?Sized> fmt::Debug for StartWhenFree<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StartWhenFree")
-            .field("name", &self.member.name())
+            .field(
+                "name",
+                &self.child.as_ref().and_then(|child| child.member().name()),
+            )
             .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use std::{
     any::Any,
     fmt,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -14,12 +14,12 @@ use pin_project_lite::pin_project;
 use trionics_errgroup::{Failure, LibraryFailure};
 
 use super::{
-    member::Member,
+    child::{Child, Fits},
     shared::{Closed, Shared},
 };
 use crate::{
     current,
-    scope::{CancelScope, RunScope},
+    scope::{CancelScope, Name, RunScope},
     sync::{Mutex, MutexGuard, lock},
     wake::wake_outside,
 };
@@ -182,16 +182,17 @@ where
 }
 
 /// Makes the child and the future that starts it.
-pub(super) fn start<C, V, E, F, B>(
-    shared: &Arc<Shared<C>>,
-    member: Arc<Member>,
+pub(super) fn start<C, V, E, F>(
+    shared: &Shared<C>,
+    name: Option<Name>,
+    location: &'static Location<'static>,
     or_cancel: bool,
     task: impl FnOnce(TaskStatus<V>) -> F,
-    boxed: B,
 ) -> Start<C, V>
 where
+    C: ?Sized + Future<Output = Result<(), Failure<E>>>,
     F: Future<Output = Result<(), Failure<E>>>,
-    B: FnOnce(Starting<F, V, E>) -> C,
+    Starting<F, V, E>: Fits<C>,
 {
     let slot = Arc::new(StatusSlot {
         state: Mutex::new(StatusState {
@@ -202,17 +203,20 @@ where
     let future = task(TaskStatus {
         slot: Some(Arc::clone(&slot)),
     });
-    let scope = CancelScope::starting(member.location(), member.name().cloned());
+    let scope = CancelScope::starting(location, name.clone());
     let run = scope.run(future);
-    let child = boxed(Starting {
-        run,
-        slot: Arc::clone(&slot),
-        deferred: None,
-    });
+    let child = shared.hold(
+        name,
+        location,
+        Starting {
+            run,
+            slot: Arc::clone(&slot),
+            deferred: None,
+        },
+    );
     Start {
-        shared: Arc::clone(shared),
+        shared: shared.clone(),
         child: Some(child),
-        member,
         slot,
         scope,
         counted: false,
@@ -224,10 +228,9 @@ where
 /// The future of [`Nursery::start`](crate::Nursery::start) and
 /// [`Nursery::start_or_cancel`](crate::Nursery::start_or_cancel).
 #[must_use = "futures do nothing unless polled"]
-pub struct Start<C, V> {
-    shared: Arc<Shared<C>>,
-    child: Option<C>,
-    member: Arc<Member>,
+pub struct Start<C: ?Sized, V> {
+    shared: Shared<C>,
+    child: Option<Child<C>>,
     slot: Arc<StatusSlot<V>>,
     /// Stops a child that has dropped its status.
     scope: CancelScope,
@@ -238,11 +241,11 @@ pub struct Start<C, V> {
     or_cancel: bool,
 }
 
-impl<C, V> Unpin for Start<C, V> {}
+impl<C: ?Sized, V> Unpin for Start<C, V> {}
 
 impl<C, V, E> Future for Start<C, V>
 where
-    C: Future<Output = Result<(), Failure<E>>> + Unpin,
+    C: ?Sized + Future<Output = Result<(), Failure<E>>>,
 {
     type Output = Result<V, Failure<E>>;
 
@@ -284,7 +287,7 @@ where
                 };
                 // What runs inside it leaves the caller now, however long the child may have to queue.
                 this.scope.move_under(this.shared.queue().nursery());
-                let handed = this.shared.push(&this.member, child, |child| child);
+                let handed = this.shared.push(child);
                 this.uncount();
                 match handed {
                     Ok(()) => Poll::Ready(Ok(value)),
@@ -306,7 +309,7 @@ where
     }
 }
 
-impl<C, V> Start<C, V> {
+impl<C: ?Sized, V> Start<C, V> {
     fn not_started<E>(&self) -> Poll<Result<V, Failure<E>>> {
         if self.or_cancel {
             // The cancellation is what counts; the child merely ended because of it.
@@ -348,17 +351,20 @@ fn closed<E>() -> Failure<E> {
     })
 }
 
-impl<C, V> Drop for Start<C, V> {
+impl<C: ?Sized, V> Drop for Start<C, V> {
     fn drop(&mut self) {
         self.drop_child();
         self.uncount();
     }
 }
 
-impl<C, V> fmt::Debug for Start<C, V> {
+impl<C: ?Sized, V> fmt::Debug for Start<C, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Start")
-            .field("name", &self.member.name())
+            .field(
+                "name",
+                &self.child.as_ref().and_then(|child| child.member().name()),
+            )
             .finish_non_exhaustive()
     }
 }

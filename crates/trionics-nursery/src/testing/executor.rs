@@ -294,6 +294,11 @@ impl Executor {
     }
 }
 
+/// Whether this thread runs a test with a seed.
+pub(crate) fn is_shuffled() -> bool {
+    Executor::try_current().is_some_and(|executor| executor.random.is_some())
+}
+
 /// Brings what a nursery has to poll into the order of the run's seed, if it has one.
 pub(crate) fn shuffle<T>(items: &mut [T]) {
     if items.len() > 1

@@ -1,0 +1,634 @@
+//! Where a child lives: one allocation for what its wakers need and for its future.
+//!
+//! This module and the two inside it hold the crate's only unsafe code. What they offer is safe to use
+//! however it is used; these are the invariants behind that, cited by number:
+//!
+//! 1. *Counted.* The allocation is freed when its last reference goes, and not before. References are: each
+//!    [`Member`], each waker, the set's hold on a member that sits in it, and a queue's hold on one that
+//!    no longer does. Freeing never touches the future.
+//! 2. *One owner.* The future, and the fields of [`Owned`], belong to one place at a time: the [`NewChild`]
+//!    or [`Child`] that holds the allocation, or the [`Crew`] in which it sits. Ownership moves by value,
+//!    or through the ready stack, whose push releases and whose take acquires.
+//! 3. *The right type.* A crew of `C` is given only children that fit `C`: its own queue is made with
+//!    it, and whoever hands a child in shows that it fits. A child is handed in only where its queue is.
+//! 4. *Pinned.* Once it is a `Child` or sits in a crew, a future is not moved until it is dropped.
+//! 5. *Queued once.* [`Owned::next`] belongs to whoever set [`QUEUED`], and through the stack to the crew.
+//!    The bit is set while a member is in a queue, being put into one, or outside the crew; only the
+//!    crew clears it, when it polls a member that sits in it.
+//! 6. *Alone means still.* The owner of a member whose count is one is the only one to touch its word:
+//!    whoever puts a member into a queue holds a reference until it is there.
+//! 7. *Closed last.* A queue closes when nothing sits in its crew any more. Whoever is about to put a
+//!    member into it then finds it closed, and lets go of the queue's hold, which the crew has left.
+//! 8. *Inside is one thread.* What [`Ready`] keeps without a lock belongs to the thread that polls the nursery.
+//! 9. *The queue is there.* A member's queue is used by those who have it anyway: the crew, a door, and code
+//!    that the crew runs. Others use it only when they have set `QUEUED` of a member that sits in the crew, until it is in the
+//!    queue, or hold its `over` and find it unset. A member that is removed with `QUEUED` set, or waits outside to be
+//!    handed in, counts as an owner of the queue until it is freed ([`KEEPS_QUEUE`]); and a nursery drops what it
+//!    has removed, which sets `over`, before its crew.
+#![allow(
+    unsafe_code,
+    reason = "one allocation for a child, its wakers and its place in queues"
+)]
+
+use std::{
+    cell::UnsafeCell,
+    future::Future,
+    marker::PhantomData,
+    mem::{self, ManuallyDrop, MaybeUninit},
+    ops::Deref,
+    panic::Location,
+    pin::Pin,
+    process::abort,
+    ptr::{self, NonNull},
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
+};
+
+use super::member::{Cold, Queue};
+use crate::{
+    current::{self, Current},
+    frame::Wait,
+    node::Node,
+    scope::Name,
+    sync::{AtomicUsize, Ordering, lock},
+};
+
+mod crew;
+mod ready;
+
+pub(crate) use self::{
+    crew::{Crew, Door, Running, Seat, Turn},
+    ready::Ready,
+};
+
+/// The member is in a queue, on its way into one, or outside the crew (invariant 5).
+const QUEUED: usize = 1 << 0;
+/// It is the body of its nursery.
+const BODY: usize = 1 << 1;
+/// The member is one of the owners of its queue (invariant 9).
+const KEEPS_QUEUE: usize = 1 << 2;
+/// One reference.
+const ONE: usize = 1 << 4;
+
+/// What the allocations of children begin with; the body's is a part of the queue.
+pub(super) struct Header {
+    vtable: &'static Vtable,
+    /// The number of references, in units of [`ONE`], and the flags above.
+    word: AtomicUsize,
+    queue: NonNull<Queue>,
+    location: &'static Location<'static>,
+    /// What few children have: a name, a node. `None` inside: too late to get one.
+    cold: OnceLock<Option<Box<Cold>>>,
+    owned: UnsafeCell<Owned>,
+}
+
+/// The fields that belong to the owner (invariant 2), apart from `next` (invariant 5).
+struct Owned {
+    /// The next one in the queue.
+    next: Option<NonNull<Header>>,
+    /// The neighbors in the crew.
+    older: Option<NonNull<Header>>,
+    younger: Option<NonNull<Header>>,
+    /// The poll of the nursery in which it was polled last; 0 before the first.
+    round: u32,
+    /// It is in the stack to be taken in.
+    is_new: bool,
+    /// It sits in the crew.
+    is_seated: bool,
+    /// The future has not been dropped or moved out.
+    has_future: bool,
+}
+
+/// What depends on the type of the future.
+struct Vtable {
+    /// Polls the future; writes the `Poll` of its output to the last argument.
+    poll: unsafe fn(NonNull<Header>, &mut Context<'_>, *mut ()),
+    drop_future: unsafe fn(NonNull<Header>),
+    /// Frees the allocation, in which there is no future any more.
+    free: unsafe fn(NonNull<Header>),
+}
+
+/// The allocation. The header comes first, so that a pointer to one is a pointer to the other.
+#[repr(C)]
+struct Allocation<F> {
+    header: Header,
+    future: MaybeUninit<F>,
+}
+
+impl<F> Allocation<F> {
+    /// # Safety
+    ///
+    /// `header` begins an `Allocation<F>`.
+    unsafe fn future(header: NonNull<Header>) -> *mut F {
+        // SAFETY: the caller's; the pointer is to the whole allocation.
+        unsafe { (&raw mut (*header.cast::<Self>().as_ptr()).future).cast() }
+    }
+
+    unsafe fn drop_future(header: NonNull<Header>) {
+        // SAFETY: the caller owns the future (invariant 2), which is there.
+        unsafe { Self::future(header).drop_in_place() }
+    }
+
+    unsafe fn free(header: NonNull<Header>) {
+        // SAFETY: the last reference has gone (invariant 1); it came from a box of this type.
+        let allocation = unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) };
+        let header = &allocation.header;
+        let queue = if header.word.load(Ordering::Relaxed) & KEEPS_QUEUE != 0 {
+            // SAFETY: `keep_queue` has given this away.
+            Some(unsafe { Arc::from_raw(header.queue.as_ptr()) })
+        } else {
+            None
+        };
+        drop(allocation);
+        drop(queue);
+    }
+}
+
+impl<F: Future> Allocation<F> {
+    const VTABLE: &'static Vtable = &Vtable {
+        poll: Self::poll,
+        drop_future: Self::drop_future,
+        free: Self::free,
+    };
+
+    unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>, out: *mut ()) {
+        // SAFETY: the caller owns the future (invariant 2), which stays where it is (invariant 4), and
+        // gives room for a `Poll` of its output (invariant 3).
+        unsafe {
+            let future = Pin::new_unchecked(&mut *Self::future(header));
+            out.cast::<Poll<F::Output>>().write(future.poll(cx));
+        }
+    }
+}
+
+/// The body's future is elsewhere, and its header is in the queue.
+const BODY_VTABLE: &Vtable = &Vtable {
+    poll: |_, _, _| unreachable!("the body is polled by its nursery"),
+    drop_future: |_| unreachable!("the body is dropped by its nursery"),
+    free: free_body,
+};
+
+unsafe fn free_body(header: NonNull<Header>) {
+    // SAFETY: the last reference to the body has gone, and with it what they all held of the queue.
+    drop(unsafe { Arc::from_raw(header.as_ref().queue.as_ptr()) });
+}
+
+impl Header {
+    #[inline]
+    fn new(
+        vtable: &'static Vtable,
+        flags: usize,
+        queue: NonNull<Queue>,
+        name: Option<Name>,
+        location: &'static Location<'static>,
+    ) -> Self {
+        Self {
+            vtable,
+            word: AtomicUsize::new(ONE | QUEUED | flags),
+            queue,
+            location,
+            cold: match name {
+                None => OnceLock::new(),
+                Some(name) => OnceLock::from(Some(Cold::named(name))),
+            },
+            owned: UnsafeCell::new(Owned {
+                next: None,
+                older: None,
+                younger: None,
+                round: 0,
+                is_new: false,
+                is_seated: false,
+                has_future: false,
+            }),
+        }
+    }
+
+    /// The header of a nursery's body, to be put into its queue.
+    pub(super) fn of_body(name: Option<Name>, location: &'static Location<'static>) -> Self {
+        Self::new(BODY_VTABLE, BODY, NonNull::dangling(), name, location)
+    }
+}
+
+// SAFETY: what is neither atomic, locked nor constant is touched by one thread at a time (invariants 2 and 5).
+unsafe impl Send for Header {}
+// SAFETY: as above.
+unsafe impl Sync for Header {}
+
+/// Makes a member one of the owners of its queue (invariant 9).
+///
+/// # Safety
+///
+/// The caller owns the member, and knows that the queue is there.
+unsafe fn keep_queue(member: NonNull<Header>) {
+    // SAFETY: the caller's.
+    let header = unsafe { member.as_ref() };
+    // The body's references hold the queue as it is.
+    let before = header.word.fetch_or(KEEPS_QUEUE, Ordering::AcqRel);
+    if before & (KEEPS_QUEUE | BODY) == 0 {
+        // SAFETY: the caller's.
+        unsafe { Arc::increment_strong_count(header.queue.as_ptr()) };
+    }
+}
+
+/// A child of a nursery, or its body, as the outside sees it; a clone is the same member.
+#[repr(transparent)]
+pub(crate) struct Member {
+    header: NonNull<Header>,
+}
+
+// SAFETY: through a member, only what is atomic, locked or never changed is touched: nothing of `Owned`, and not
+// the future.
+unsafe impl Send for Member {}
+// SAFETY: as above.
+unsafe impl Sync for Member {}
+
+impl Member {
+    /// The body of a nursery, in its new queue.
+    fn body(queue: &mut Arc<Queue>) -> Self {
+        let itself = NonNull::new(Arc::as_ptr(queue).cast_mut()).expect("not null");
+        Arc::get_mut(queue).expect("a new queue").body.queue = itself;
+        // What all references to the body hold together.
+        let kept = Arc::into_raw(Arc::clone(queue));
+        // SAFETY: the pointer is to the whole queue, which is there as long as the body is.
+        let header = unsafe { &raw const (*kept).body };
+        Self {
+            header: NonNull::new(header.cast_mut()).expect("not null"),
+        }
+    }
+
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: it is there as long as this reference (invariant 1).
+        unsafe { self.header.as_ref() }
+    }
+
+    /// The pointer to the fields that belong to the owner.
+    #[inline]
+    fn owned(&self) -> *mut Owned {
+        self.header().owned.get()
+    }
+
+    /// The queue, for those who know that it is there (invariant 9).
+    #[inline]
+    fn queue(&self) -> &Queue {
+        // SAFETY: the caller's.
+        unsafe { self.header().queue.as_ref() }
+    }
+
+    /// Runs `f` with what few members have and the nursery's node, unless the member is over, which it does not
+    /// become meanwhile.
+    pub(super) fn unless_over<R>(&self, f: impl FnOnce(&Cold, &Arc<Node>) -> R) -> Option<R> {
+        let cold = self.cold_or_new()?;
+        let over = lock(&cold.over);
+        if *over {
+            return None;
+        }
+        // The queue is there (invariant 9).
+        Some(f(cold, self.queue().nursery()))
+    }
+
+    fn is_of(&self, queue: &Arc<Queue>) -> bool {
+        ptr::eq(self.header().queue.as_ptr(), Arc::as_ptr(queue))
+    }
+
+    #[inline]
+    pub(super) fn cold(&self) -> &OnceLock<Option<Box<Cold>>> {
+        &self.header().cold
+    }
+
+    #[inline]
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.header().location
+    }
+
+    pub(crate) fn is_body(&self) -> bool {
+        self.header().word.load(Ordering::Relaxed) & BODY != 0
+    }
+
+    #[inline]
+    pub(super) fn is_queued(&self) -> bool {
+        self.header().word.load(Ordering::Acquire) & QUEUED != 0
+    }
+
+    /// Nobody else holds the member: no waker, no handle, no queue.
+    #[inline]
+    pub(super) fn is_alone(&self) -> bool {
+        self.header().word.load(Ordering::Acquire) / ONE == 1
+    }
+
+    /// Puts the member into its queue, to be polled, unless it is there.
+    pub(super) fn wake(&self) {
+        if self.header().word.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED == 0 {
+            let queue = self.queue();
+            if queue.ready().is_inside() {
+                // SAFETY: inside, and the bit was set just now.
+                unsafe { queue.ready().push_inside(self) };
+                return;
+            }
+            // Once the member is in the queue, the nursery may poll it, end, and be gone: the queue is kept.
+            // SAFETY: it is there until the push (invariant 9).
+            let queue = unsafe {
+                Arc::increment_strong_count(self.header().queue.as_ptr());
+                Arc::from_raw(self.header().queue.as_ptr())
+            };
+            if queue.ready().push_woken(self) {
+                queue.wake_owner();
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// A reference to `header` is given away with this.
+    #[inline]
+    unsafe fn counted(header: NonNull<Header>) -> Self {
+        Self { header }
+    }
+
+    /// Runs `f` with this member as the current frame of the thread.
+    #[inline]
+    pub(super) fn as_current<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Restore(Option<Current>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                drop(current::swap(self.0.take()));
+            }
+        }
+        // Not counted: it is in the thread-local, or held by a guard further up the stack that puts it back
+        // there, until it is taken out at the end; for so long there is `self`.
+        let current = CurrentMember(self.uncounted());
+        #[cfg(feature = "tracing")]
+        let _span = self.known_node().and_then(|node| node.trace().enter(node));
+        let _restore = Restore(current::swap(Some(Current::Member(current))));
+        f()
+    }
+
+    /// A copy that is not counted, to be used while the counted one is there.
+    #[inline]
+    fn uncounted(&self) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self {
+            header: self.header,
+        })
+    }
+
+    /// A waker that is not counted; to be used while this member is.
+    #[inline]
+    fn uncounted_waker(&self) -> ManuallyDrop<Waker> {
+        let data = self.header.as_ptr().cast_const().cast();
+        // SAFETY: the functions of the table keep the contract: they count, and may be called on any thread.
+        ManuallyDrop::new(unsafe { Waker::new(data, &WAKER) })
+    }
+}
+
+/// A member whose code runs on this thread: see [`Member::as_current`].
+pub(crate) struct CurrentMember(ManuallyDrop<Member>);
+
+impl CurrentMember {
+    /// The nursery's node.
+    pub(crate) fn nursery(&self) -> &Arc<Node> {
+        // The nursery runs this code (invariant 9).
+        self.0.queue().nursery()
+    }
+}
+
+impl Deref for CurrentMember {
+    type Target = Member;
+
+    fn deref(&self) -> &Member {
+        &self.0
+    }
+}
+
+impl Clone for Member {
+    fn clone(&self) -> Self {
+        let before = self.header().word.fetch_add(ONE, Ordering::Relaxed);
+        // As in `Arc`: so many can only have been forgotten.
+        if before > isize::MAX as usize {
+            abort();
+        }
+        Self {
+            header: self.header,
+        }
+    }
+}
+
+impl Drop for Member {
+    #[inline]
+    fn drop(&mut self) {
+        let header = self.header();
+        let word = header.word.load(Ordering::Acquire);
+        if word / ONE == 1 || header.word.fetch_sub(ONE, Ordering::AcqRel) / ONE == 1 {
+            let free = header.vtable.free;
+            // SAFETY: it was the last reference (invariant 1), and all that others did came before.
+            unsafe { free(self.header) }
+        }
+    }
+}
+
+/// The wakers of members: a reference each.
+static WAKER: RawWakerVTable = RawWakerVTable::new(
+    |data| {
+        // SAFETY: the waker that is cloned is a reference.
+        let waker = unsafe { member(data) };
+        RawWaker::new(
+            ManuallyDrop::new(Member::clone(&waker))
+                .header
+                .as_ptr()
+                .cast_const()
+                .cast(),
+            &WAKER,
+        )
+    },
+    |data| {
+        // SAFETY: the waker gives its reference away.
+        let waker = unsafe { member(data) };
+        let member = ManuallyDrop::into_inner(waker);
+        member.wake();
+    },
+    |data| {
+        // SAFETY: the waker is a reference.
+        let waker = unsafe { member(data) };
+        waker.wake();
+    },
+    |data| {
+        // SAFETY: the waker gives its reference away.
+        let waker = unsafe { member(data) };
+        drop(ManuallyDrop::into_inner(waker));
+    },
+);
+
+/// # Safety
+///
+/// `data` is that of a member's waker.
+unsafe fn member(data: *const ()) -> ManuallyDrop<Member> {
+    // SAFETY: the caller's: it came from a `NonNull`.
+    let header = unsafe { NonNull::new_unchecked(data.cast_mut().cast()) };
+    ManuallyDrop::new(Member { header })
+}
+
+/// A future of this type may be stored where one of type `C` is asked for.
+///
+/// # Safety
+///
+/// A `Pin<Box<Self>>` is or coerces to a `Pin<Box<C>>`.
+pub(crate) unsafe trait Fits<C: ?Sized + Future>:
+    Future<Output = C::Output> + Sized
+{
+}
+
+// SAFETY: it is what the bounds of the trait object ask for.
+unsafe impl<'env, T, F> Fits<dyn Future<Output = T> + Send + 'env> for F where
+    F: Future<Output = T> + Send + 'env
+{
+}
+
+// SAFETY: as above.
+unsafe impl<'env, T, F> Fits<dyn Future<Output = T> + 'env> for F where F: Future<Output = T> + 'env {}
+
+// SAFETY: the same type.
+unsafe impl<F: Future> Fits<F> for F {}
+
+/// A child that can still give its future back.
+struct NewChild<F> {
+    child: Child<F>,
+}
+
+impl<F: Future> NewChild<F> {
+    /// `make` gets the member that its future will belong to.
+    #[inline]
+    fn new(
+        queue: &Arc<Queue>,
+        name: Option<Name>,
+        location: &'static Location<'static>,
+        make: impl FnOnce(&Member) -> F,
+    ) -> Self {
+        let mut allocation = Box::<Allocation<F>>::new_uninit();
+        let itself = NonNull::new(Arc::as_ptr(queue).cast_mut()).expect("not null");
+        let header = Header::new(Allocation::<F>::VTABLE, 0, itself, name, location);
+        // SAFETY: the place is the new box's; a `MaybeUninit` behind it needs no value.
+        unsafe { (&raw mut (*allocation.as_mut_ptr()).header).write(header) };
+        let child = Child {
+            member: Member {
+                header: NonNull::from(Box::leak(allocation)).cast(),
+            },
+            future: PhantomData,
+        };
+        let future = make(&child.member);
+        // SAFETY: the allocation is of this type, and ours alone (invariant 2) until it is handed in.
+        unsafe {
+            Allocation::<F>::future(child.member.header).write(future);
+            (*child.member.owned()).has_future = true;
+        }
+        Self { child }
+    }
+
+    #[inline]
+    fn into_future(self) -> F {
+        let header = self.child.member.header;
+        // SAFETY: the allocation is of this type and owned (invariant 2); nothing has pinned the future yet.
+        unsafe {
+            (*self.child.member.owned()).has_future = false;
+            Allocation::<F>::future(header).read()
+        }
+    }
+
+    #[inline]
+    fn pin<C: ?Sized + Future>(self) -> Child<C>
+    where
+        F: Fits<C>,
+    {
+        self.child.retype()
+    }
+}
+
+impl<C: ?Sized> Child<C> {
+    /// The same child, where another type is written; the caller sees to it that its future fits.
+    #[inline]
+    fn retype<D: ?Sized>(self) -> Child<D> {
+        let child = ManuallyDrop::new(self);
+        Child {
+            // SAFETY: the old place gives its reference away: it is forgotten.
+            member: unsafe { Member::counted(child.member.header) },
+            future: PhantomData,
+        }
+    }
+}
+
+/// A child that does not sit in a crew: the owner of its future.
+pub(crate) struct Child<C: ?Sized> {
+    member: Member,
+    /// It owns a pinned future that fits `C`, and is `Send` if that is.
+    future: PhantomData<Box<C>>,
+}
+
+impl<C: ?Sized> Child<C> {
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// Drops the future, if it has not been dropped; what it panics with comes through.
+    #[inline]
+    pub(super) fn drop_future(&mut self) {
+        // SAFETY: owned (invariant 2).
+        unsafe { drop_future(self.member.header) }
+    }
+}
+
+impl<C: ?Sized + Future> Future for Child<C> {
+    type Output = C::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        // SAFETY: owned (invariant 2).
+        let has_future = unsafe { (*self.member.owned()).has_future };
+        assert!(has_future, "a child was polled after it had ended");
+        // SAFETY: as above; it is there, and fits `C` (invariant 3).
+        unsafe { poll_in_place::<C>(self.member.header, cx) }
+    }
+}
+
+impl<C: ?Sized> Unpin for Child<C> {}
+
+impl<C: ?Sized> Drop for Child<C> {
+    #[inline]
+    fn drop(&mut self) {
+        struct End(ManuallyDrop<Member>);
+        impl Drop for End {
+            fn drop(&mut self) {
+                self.0.end();
+            }
+        }
+        let _end = End(self.member.uncounted());
+        self.drop_future();
+    }
+}
+
+/// Drops the future, if it has not been dropped.
+///
+/// # Safety
+///
+/// The caller owns it (invariant 2).
+#[inline]
+unsafe fn drop_future(header: NonNull<Header>) {
+    // SAFETY: the caller's; it is never looked at again, also if dropping it panics.
+    unsafe {
+        if mem::replace(&mut (*header.as_ref().owned.get()).has_future, false) {
+            (header.as_ref().vtable.drop_future)(header);
+        }
+    }
+}
+
+/// # Safety
+///
+/// The caller owns the future of `header` (invariant 2), which is there and fits `C`.
+#[inline]
+unsafe fn poll_in_place<C: ?Sized + Future>(
+    header: NonNull<Header>,
+    cx: &mut Context<'_>,
+) -> Poll<C::Output> {
+    let mut polled = MaybeUninit::<Poll<C::Output>>::uninit();
+    // SAFETY: the caller's; the function writes the poll unless it panics.
+    unsafe {
+        (header.as_ref().vtable.poll)(header, cx, polled.as_mut_ptr().cast());
+        polled.assume_init()
+    }
+}

@@ -1,0 +1,633 @@
+//! The members of a nursery as the nursery has them: who sits in it, and who is to be polled.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    marker::PhantomData,
+    mem::{self, ManuallyDrop},
+    ops::Deref,
+    panic::Location,
+    ptr::NonNull,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
+
+use super::{
+    BODY, Child, Fits, Header, Member, NewChild, ONE, QUEUED, Queue, Wait, drop_future, keep_queue,
+    poll_in_place,
+    ready::{Fifo, Polling},
+};
+use crate::{scope::Name, sync::Ordering};
+
+/// The body and the children of a nursery.
+pub(crate) struct Crew<C: ?Sized> {
+    queue: Arc<Queue>,
+    body: Member,
+    /// The children that sit here, in the order in which they were started.
+    oldest: Option<NonNull<Header>>,
+    youngest: Option<NonNull<Header>>,
+    n_children: usize,
+    /// Members to be polled; what one poll does not get through stays for the next.
+    batch: Fifo,
+    /// Members that were woken again in the poll that has polled them: they are for the next one.
+    again: Fifo,
+    /// Children to be taken in.
+    new: Fifo,
+    /// Counts the polls, so that none polls a member twice.
+    round: u32,
+    children: PhantomData<Child<C>>,
+}
+
+// SAFETY: it owns children (invariant 2), and beyond those has what may be sent.
+unsafe impl<C: ?Sized> Send for Crew<C> where Child<C>: Send {}
+// SAFETY: a shared crew gives away numbers, members, and doors, through which children are sent.
+unsafe impl<C: ?Sized> Sync for Crew<C> where Child<C>: Send {}
+
+/// Who is to be polled next.
+pub(crate) enum Turn<'a, C: ?Sized> {
+    Body,
+    Child(Running<'a, C>),
+}
+
+/// What belongs to the owner of a member that sits in a crew, while it is that member's turn.
+pub(crate) struct Seat<'a> {
+    member: &'a Member,
+}
+
+/// A child that sits in a crew, while it is its turn.
+pub(crate) struct Running<'a, C: ?Sized> {
+    crew: &'a mut Crew<C>,
+    /// Not counted: the crew's reference is there for so long.
+    child: ManuallyDrop<Member>,
+}
+
+/// The future of a child, while it is its turn.
+pub(crate) struct FutureMut<'a, C: ?Sized> {
+    child: NonNull<Header>,
+    future: PhantomData<&'a mut C>,
+}
+
+impl<C: ?Sized> Crew<C> {
+    /// Makes the crew of the nursery that `queue` is for, with its body.
+    pub(crate) fn new(queue: Queue) -> Self {
+        let mut queue = Arc::new(queue);
+        let body = Member::body(&mut queue);
+        let mut batch = Fifo::default();
+        // SAFETY: it is new, and counts as queued; the crew has it until it is closed.
+        unsafe {
+            (*body.owned()).is_seated = true;
+            batch.push(body.header);
+        }
+        Self {
+            queue,
+            body,
+            oldest: None,
+            youngest: None,
+            n_children: 0,
+            batch,
+            again: Fifo::default(),
+            new: Fifo::default(),
+            round: 0,
+            children: PhantomData,
+        }
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// The way in for new children.
+    pub(crate) fn door(&self) -> Door<C> {
+        Door {
+            queue: Arc::clone(&self.queue),
+            children: PhantomData,
+        }
+    }
+
+    /// The number of this poll of the nursery.
+    #[inline]
+    pub(crate) fn round(&self) -> u32 {
+        self.round
+    }
+
+    #[inline]
+    pub(crate) fn n_children(&self) -> usize {
+        self.n_children
+    }
+
+    /// The body has not been ended.
+    pub(crate) fn has_body(&self) -> bool {
+        // SAFETY: owned (invariant 2).
+        unsafe { (*self.body.owned()).is_seated }
+    }
+
+    /// Nobody sits here, and nobody is known to come.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.has_body() && self.n_children == 0 && self.new.is_empty() && self.is_inside_empty()
+    }
+
+    fn is_inside_empty(&self) -> bool {
+        // SAFETY: the crew may look (invariant 8).
+        let inside = unsafe { &*self.queue.ready().inside() };
+        inside.woken.is_empty() && inside.new.is_empty()
+    }
+
+    /// It has been closed, and nobody comes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// A poll of the nursery begins, on this thread, and ends when the guard is dropped.
+    ///
+    /// `queue` is that of this crew, held apart from it.
+    pub(crate) fn begin_poll<'a>(&mut self, queue: &'a Arc<Queue>) -> Polling<'a> {
+        assert!(Arc::ptr_eq(queue, &self.queue), "the crew's own queue");
+        // A member that was polled so many rounds ago that its number comes again is merely put off by a poll.
+        self.round = self.round.wrapping_add(1).max(1);
+        self.batch.append(&mut self.again);
+        queue.ready().begin_poll()
+    }
+
+    /// Something is left for the next poll of a nursery in which `room` more children may run.
+    pub(crate) fn has_more(&self, room: usize) -> bool {
+        !self.batch.is_empty()
+            || !self.again.is_empty()
+            || !self.is_inside_empty()
+            || (room > 0 && !self.new.is_empty())
+    }
+
+    /// Takes in who was woken or handed in since the last time.
+    #[inline]
+    pub(crate) fn take_ready(&mut self) {
+        // SAFETY: the crew is inside, or nobody is (invariant 8).
+        let inside = unsafe { &mut *self.queue.ready().inside() };
+        self.batch.append(&mut inside.woken);
+        self.new.append(&mut inside.new);
+        if let Some(taken) = self.queue.ready().take() {
+            self.sort(Some(taken));
+        }
+    }
+
+    /// Brings those who wait to be polled into the order of a test's seed.
+    #[cfg(feature = "testing")]
+    pub(crate) fn shuffle_woken(&mut self) {
+        shuffle(&mut self.batch);
+    }
+
+    /// Brings those who wait to be taken in into the order of a test's seed.
+    #[cfg(feature = "testing")]
+    pub(crate) fn shuffle_new(&mut self) {
+        shuffle(&mut self.new);
+    }
+
+    /// Sorts what came from the stack, the last one first, into who was woken and who is new.
+    fn sort(&mut self, mut taken: Option<NonNull<Header>>) {
+        let (mut woken, mut new) = (Fifo::default(), Fifo::default());
+        while let Some(member) = taken {
+            // SAFETY: what is taken from the stack is the crew's to read (invariants 2 and 5).
+            unsafe {
+                let owned = member.as_ref().owned.get();
+                taken = (*owned).next;
+                if mem::replace(&mut (*owned).is_new, false) {
+                    new.push_front(member);
+                } else {
+                    woken.push_front(member);
+                }
+            }
+        }
+        self.batch.append(&mut woken);
+        self.new.append(&mut new);
+    }
+
+    /// Who was woken and has not been polled in this poll of the nursery.
+    #[inline]
+    pub(crate) fn next_woken(&mut self) -> Option<Turn<'_, C>> {
+        loop {
+            let member = self.batch.pop()?;
+            // SAFETY: it was in the queue, which holds it.
+            let header = unsafe { member.as_ref() };
+            // SAFETY: what came from the stack or sits here is the crew's to read (invariant 2).
+            let owned = unsafe { &*header.owned.get() };
+            if !owned.is_seated {
+                // SAFETY: it was removed while it was in the queue, which has held it since (invariant 1).
+                drop(unsafe { Member::counted(member) });
+                continue;
+            }
+            if owned.round == self.round {
+                // SAFETY: it has just been taken out.
+                unsafe { self.again.push(member) };
+                continue;
+            }
+            if header.word.load(Ordering::Relaxed) & BODY != 0 {
+                return Some(Turn::Body);
+            }
+            return Some(Turn::Child(self.turn_of(member)));
+        }
+    }
+
+    /// The next new child, which now sits here.
+    #[inline]
+    pub(crate) fn next_new(&mut self) -> Option<Running<'_, C>> {
+        let child = self.new.pop()?;
+        // SAFETY: it came through the door: a reference, and a child of the right type (invariant 3).
+        let child = unsafe { Self::child(child) };
+        let child = self.seat(child);
+        Some(self.turn_of(child))
+    }
+
+    #[inline]
+    fn turn_of(&mut self, child: NonNull<Header>) -> Running<'_, C> {
+        Running {
+            crew: self,
+            // SAFETY: the copy is not dropped.
+            child: ManuallyDrop::new(unsafe { Member::counted(child) }),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// A reference to `child` is given away with this, and its future, which fits `C`.
+    #[inline]
+    unsafe fn child(child: NonNull<Header>) -> Child<C> {
+        Child {
+            // SAFETY: the caller's.
+            member: unsafe { Member::counted(child) },
+            future: PhantomData,
+        }
+    }
+
+    /// Gives a child its place; its reference is the crew's until it is removed.
+    #[inline]
+    fn seat(&mut self, child: Child<C>) -> NonNull<Header> {
+        let child = ManuallyDrop::new(child).member.header;
+        // SAFETY: owned (invariant 2), as are those that sit here already.
+        unsafe {
+            let owned = child.as_ref().owned.get();
+            (*owned).is_seated = true;
+            (*owned).older = self.youngest;
+            (*owned).younger = None;
+            match self.youngest.replace(child) {
+                Some(older) => (*older.as_ref().owned.get()).younger = Some(child),
+                None => self.oldest = Some(child),
+            }
+        }
+        self.n_children += 1;
+        child
+    }
+
+    /// Takes a child in that comes with the nursery; it is polled as one that was woken.
+    pub(crate) fn enlist<F: Fits<C>>(&mut self, location: &'static Location<'static>, future: F)
+    where
+        C: Future,
+    {
+        let child = NewChild::new(&self.queue, None, location, |_| future).pin();
+        let child = self.seat(child);
+        // SAFETY: a new child counts as queued, and is in no queue.
+        unsafe { self.batch.push(child) };
+    }
+
+    /// Lets those who wait to be polled go before the body.
+    pub(crate) fn put_off_body(&mut self) {
+        if let Some(first) = self.batch.pop() {
+            // SAFETY: it has just been taken out.
+            unsafe { self.batch.push(first) };
+        }
+    }
+
+    /// Takes a child from its place.
+    ///
+    /// # Safety
+    ///
+    /// It sits here.
+    #[inline]
+    unsafe fn unseat(&mut self, child: NonNull<Header>) -> Child<C> {
+        // SAFETY: it sits here, as do its neighbors: owned (invariant 2).
+        unsafe {
+            let owned = &mut *child.as_ref().owned.get();
+            owned.is_seated = false;
+            let (older, younger) = (owned.older.take(), owned.younger.take());
+            match older {
+                Some(older) => (*older.as_ref().owned.get()).younger = younger,
+                None => self.oldest = younger,
+            }
+            match younger {
+                Some(younger) => (*younger.as_ref().owned.get()).older = older,
+                None => self.youngest = older,
+            }
+        }
+        self.n_children -= 1;
+        // SAFETY: it sat here.
+        unsafe { leave_to_queue(child) };
+        // SAFETY: the crew's reference, and its future.
+        unsafe { Self::child(child) }
+    }
+
+    /// Moves the children that `pick` picks out of the crew; to be dropped one by one.
+    pub(crate) fn remove_all(
+        &mut self,
+        mut pick: impl FnMut(&Seat<'_>) -> bool,
+    ) -> VecDeque<Child<C>> {
+        let mut removed = VecDeque::new();
+        let mut next = self.oldest;
+        while let Some(child) = next {
+            // SAFETY: it sits here.
+            next = unsafe { (*child.as_ref().owned.get()).younger };
+            // SAFETY: it sits here; the uncounted copy is gone before it can be removed.
+            let member = unsafe { ManuallyDrop::new(Member::counted(child)) };
+            if pick(&Seat { member: &member }) {
+                // SAFETY: it sits here.
+                removed.push_back(unsafe { self.unseat(child) });
+            }
+        }
+        removed
+    }
+
+    /// The body's own fields.
+    #[inline]
+    pub(crate) fn body(&mut self) -> Seat<'_> {
+        Seat { member: &self.body }
+    }
+
+    /// The body, from outside.
+    pub(crate) fn body_member(&self) -> &Member {
+        &self.body
+    }
+
+    /// The body is over and its future dropped.
+    pub(crate) fn end_body(&mut self) {
+        // SAFETY: owned (invariant 2).
+        if unsafe { mem::replace(&mut (*self.body.owned()).is_seated, false) } {
+            // SAFETY: it sat here.
+            unsafe { leave_to_queue(self.body.header) };
+            self.body.end();
+        }
+    }
+
+    /// Closes if there is nobody and `may_close`, unless somebody has come since it was last looked for them.
+    ///
+    /// A nudge that comes before `may_close` is asked comes before its answer, a later one keeps it open.
+    pub(crate) fn close_if_empty(&mut self, may_close: impl FnOnce() -> bool) -> bool {
+        self.take_ready();
+        self.is_empty() && may_close() && self.queue.ready().close_if_untouched()
+    }
+
+    /// Closes; returns the children that will never be polled.
+    ///
+    /// # Panics
+    ///
+    /// If somebody sits here.
+    pub(crate) fn close(&mut self) -> VecDeque<Child<C>> {
+        assert!(
+            !self.has_body() && self.n_children == 0,
+            "a nursery closes when its members are gone"
+        );
+        self.take_ready();
+        let taken = self.queue.ready().close();
+        self.sort(taken);
+        self.let_go();
+        let mut children = VecDeque::new();
+        while let Some(child) = self.new.pop() {
+            // SAFETY: it came through the door: a reference, and a child of the right type (invariant 3).
+            children.push_back(unsafe { Self::child(child) });
+        }
+        children
+    }
+
+    /// Lets go of what was removed and is still in a queue.
+    fn let_go(&mut self) {
+        self.batch.append(&mut self.again);
+        while let Some(member) = self.batch.pop() {
+            // SAFETY: nobody sits here: what is in the queue is held by it.
+            drop(unsafe { Member::counted(member) });
+        }
+    }
+}
+
+impl<C: ?Sized> Drop for Crew<C> {
+    fn drop(&mut self) {
+        if self.is_closed() {
+            self.let_go();
+            return;
+        }
+        self.end_body();
+        drop(self.remove_all(|_| true));
+        drop(self.close());
+    }
+}
+
+#[cfg(feature = "testing")]
+fn shuffle(fifo: &mut Fifo) {
+    if fifo.is_empty() || !crate::testing::is_shuffled() {
+        return;
+    }
+    let mut members: Vec<_> = std::iter::from_fn(|| fifo.pop()).collect();
+    crate::testing::shuffle(&mut members);
+    for member in members {
+        // SAFETY: it has just been taken out.
+        unsafe { fifo.push(member) };
+    }
+}
+
+/// A member leaves the crew: from now on it counts as queued, and where it is in a queue, that holds it.
+///
+/// # Safety
+///
+/// The caller owns the member.
+#[inline]
+unsafe fn leave_to_queue(member: NonNull<Header>) {
+    // SAFETY: the caller's.
+    let word = unsafe { &member.as_ref().word };
+    let before = word.load(Ordering::Acquire);
+    if before & QUEUED == 0 && before / ONE == 1 {
+        // Nobody else touches it (invariant 6).
+        word.store(before | QUEUED, Ordering::Relaxed);
+    } else if word.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED != 0 {
+        // SAFETY: the caller's.
+        unsafe { keep_queue(member) };
+        word.fetch_add(ONE, Ordering::Relaxed);
+    }
+}
+
+impl<'a> Seat<'a> {
+    #[inline]
+    pub(crate) fn member(&self) -> &'a Member {
+        self.member
+    }
+
+    /// The member is polled in its nursery's `round`: from now on a wake counts again.
+    #[inline]
+    pub(crate) fn begin_poll(&mut self, round: u32) {
+        // SAFETY: owned (invariant 2).
+        unsafe { (*self.member.owned()).round = round };
+        let word = &self.member.header().word;
+        let before = word.load(Ordering::Acquire);
+        if before / ONE == 1 {
+            // Nobody else touches it (invariant 6).
+            word.store(before & !QUEUED, Ordering::Relaxed);
+        } else {
+            word.fetch_and(!QUEUED, Ordering::AcqRel);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn was_polled(&self) -> bool {
+        // SAFETY: owned (invariant 2).
+        unsafe { (*self.member.owned()).round != 0 }
+    }
+
+    /// A waker of the member, to be used during its turn.
+    #[inline]
+    pub(crate) fn waker(&self) -> WakerRef<'a> {
+        WakerRef {
+            waker: self.member.uncounted_waker(),
+            member: PhantomData,
+        }
+    }
+
+    /// Where the member waits for frames inside; it can if it has a node.
+    #[inline]
+    pub(crate) fn wait(&mut self) -> Option<&mut Option<Box<Wait>>> {
+        let cold = self.member.cold().get()?.as_ref()?;
+        // SAFETY: owned (invariant 2), like the fields of `Owned`.
+        Some(unsafe { &mut *cold.wait.get() })
+    }
+}
+
+/// A waker that is not counted.
+pub(crate) struct WakerRef<'a> {
+    waker: ManuallyDrop<Waker>,
+    member: PhantomData<&'a Member>,
+}
+
+impl Deref for WakerRef<'_> {
+    type Target = Waker;
+
+    fn deref(&self) -> &Waker {
+        &self.waker
+    }
+}
+
+impl<C: ?Sized> Running<'_, C> {
+    /// The number of this poll of the nursery.
+    pub(crate) fn round(&self) -> u32 {
+        self.crew.round
+    }
+
+    /// The two parts of the child that are the owner's.
+    #[inline]
+    pub(crate) fn parts(&mut self) -> (Seat<'_>, FutureMut<'_, C>) {
+        let seat = Seat {
+            member: &self.child,
+        };
+        let future = FutureMut {
+            child: self.child.header,
+            future: PhantomData,
+        };
+        (seat, future)
+    }
+
+    /// Takes the child from its place, to be dropped.
+    #[inline]
+    pub(crate) fn remove(self) -> Child<C> {
+        // SAFETY: it sits here.
+        unsafe { self.crew.unseat(self.child.header) }
+    }
+}
+
+impl<C: ?Sized> FutureMut<'_, C> {
+    /// Drops the future, which is not polled any more; what it panics with comes through.
+    #[inline]
+    pub(crate) fn drop_in_place(&mut self) {
+        // SAFETY: the child sits in the crew (invariant 2).
+        unsafe { drop_future(self.child) }
+    }
+}
+
+impl<C: ?Sized + Future> FutureMut<'_, C> {
+    #[inline]
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<C::Output> {
+        // SAFETY: the child sits in the crew (invariants 2 and 3).
+        let has_future = unsafe { (*self.child.as_ref().owned.get()).has_future };
+        assert!(has_future, "a child is not polled after its end");
+        // SAFETY: as above.
+        unsafe { poll_in_place::<C>(self.child, cx) }
+    }
+}
+
+/// The way in for the children of a crew of `C`, from any thread where these may be sent.
+pub(crate) struct Door<C: ?Sized> {
+    queue: Arc<Queue>,
+    children: PhantomData<Mutex<Child<C>>>,
+}
+
+impl<C: ?Sized> Door<C> {
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// Starts the child whose future `make` makes, unless the nursery has closed: then the future comes back.
+    ///
+    /// `inside` is what the queue says of this thread.
+    #[inline]
+    pub(crate) fn start<F: Fits<C>>(
+        &self,
+        name: Option<Name>,
+        location: &'static Location<'static>,
+        make: impl FnOnce(&Member) -> F,
+    ) -> Result<(), F>
+    where
+        C: Future,
+    {
+        let child = NewChild::new(&self.queue, name, location, make);
+        match self.push_checked(child.pin()) {
+            Ok(()) => Ok(()),
+            // The very child that was of this type, and has not been polled.
+            Err(child) => Err(NewChild::<F> {
+                child: child.retype(),
+            }
+            .into_future()),
+        }
+    }
+
+    /// Makes a child that is to be handed in later.
+    pub(crate) fn hold<F: Fits<C>>(
+        &self,
+        name: Option<Name>,
+        location: &'static Location<'static>,
+        future: F,
+    ) -> Child<C>
+    where
+        C: Future,
+    {
+        let child = NewChild::new(&self.queue, name, location, |_| future).pin();
+        // SAFETY: it is new.
+        unsafe { keep_queue(child.member.header) };
+        child
+    }
+
+    /// Hands a child in, which comes back if the nursery has closed.
+    pub(crate) fn push(&self, child: Child<C>) -> Result<(), Child<C>> {
+        assert!(
+            child.member.is_of(&self.queue),
+            "a child was made for another nursery"
+        );
+        self.push_checked(child)
+    }
+
+    #[inline]
+    fn push_checked(&self, child: Child<C>) -> Result<(), Child<C>> {
+        if self.queue.ready().push_new(child)? {
+            self.queue.wake_owner();
+        }
+        Ok(())
+    }
+}
+
+impl<C: ?Sized> Clone for Door<C> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: Arc::clone(&self.queue),
+            children: PhantomData,
+        }
+    }
+}
