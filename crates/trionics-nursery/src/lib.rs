@@ -71,6 +71,7 @@ mod scope;
 mod settings;
 mod shield;
 mod sync;
+mod tag;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod wake;
@@ -108,6 +109,7 @@ pub mod internal {
     pub use crate::{
         block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, RunBlock},
         nursery::raw::{BodyEnd, NewChild, RawEnd, RawNursery, open_children},
+        tag::{Tag, current_tag, set_tag},
     };
 }
 

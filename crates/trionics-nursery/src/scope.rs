@@ -94,6 +94,10 @@ impl CancelScope {
         self.node.move_under(Some(Arc::clone(parent)), true);
     }
 
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
     pub(crate) fn of(node: Arc<Node>) -> Self {
         Self { node }
     }
