@@ -5,7 +5,8 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
@@ -14,7 +15,7 @@ use trionics_nursery::internal::Guest;
 
 pub use trionics_nursery::internal::BlockEnd;
 
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Parcel};
 
 /// Something with an async set-up that gives a value, and an async exit.
 ///
@@ -106,6 +107,7 @@ impl<V> Slot<V> {
         let guest = self.delivery.guest();
         Provide {
             delivery: Some((self.delivery, value)),
+            parcel: None,
             guest,
         }
     }
@@ -122,6 +124,8 @@ pin_project! {
     #[must_use = "await it: the exit begins when it returns"]
     pub struct Provide<V> {
         delivery: Option<(Delivery<V>, V)>,
+        // Where the value went; until the block has ended.
+        parcel: Option<Arc<Parcel<V>>>,
         #[pin]
         guest: Guest,
     }
@@ -133,9 +137,13 @@ impl<V> Future for Provide<V> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BlockEnd> {
         let this = self.project();
         if let Some((delivery, value)) = this.delivery.take() {
-            delivery.deliver(value);
+            *this.parcel = Some(delivery.deliver(value));
         }
-        this.guest.poll(cx)
+        let end = ready!(this.guest.poll(cx));
+        if let Some(parcel) = this.parcel.take() {
+            parcel.discard();
+        }
+        Poll::Ready(end)
     }
 }
 
