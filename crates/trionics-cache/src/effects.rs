@@ -1,0 +1,121 @@
+//! What a change of the state sets off, once its lock is released.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+    task::Waker,
+};
+
+use trionics_nursery::{CancelScope, internal::Tag};
+
+use crate::{
+    core::{Core, Place},
+    identity::Identity,
+    tenure::Tenure,
+    ticket::{Outcome, Ticket},
+    trouble::Trouble,
+};
+
+/// Dropped after the lock, it cancels and wakes; what has to be dropped is dropped with it.
+pub(crate) struct Effects<'a, K, T, E> {
+    core: &'a Core<K, T, E>,
+    /// Set-ups that nobody waits for.
+    pub(crate) unwanted: Vec<CancelScope>,
+    /// Blocks of users who have to leave.
+    pub(crate) closing: Vec<CancelScope>,
+    /// Woken in order.
+    pub(crate) wakers: Vec<Waker>,
+    /// Values whose exits begin when they have been dropped.
+    pub(crate) leaving: Vec<(usize, u64, T)>,
+    garbage: Vec<Garbage<K, T, E>>,
+    /// What went wrong when the service was gone already.
+    pub(crate) too_late: Vec<Trouble<E>>,
+}
+
+/// What is dropped outside the lock, because its drop is the program's code, or comes back to the cache.
+#[allow(dead_code, reason = "kept to be dropped")]
+pub(crate) enum Garbage<K, T, E> {
+    Value(T),
+    Tenure(Arc<Tenure<K, T, E>>),
+    Ticket(Ticket<K, T, E>),
+    Outcome(Outcome<K, T, E>),
+    Key(K),
+    Identity(Arc<Identity<K>>),
+    Tag(Arc<dyn Tag>),
+    Place(Place<K, T, E>),
+    Scope(CancelScope),
+    Waker(Waker),
+    Trouble(Trouble<E>),
+}
+
+impl<'a, K, T, E> Effects<'a, K, T, E> {
+    pub(crate) fn new(core: &'a Core<K, T, E>) -> Self {
+        Self {
+            core,
+            unwanted: Vec::new(),
+            closing: Vec::new(),
+            wakers: Vec::new(),
+            leaving: Vec::new(),
+            garbage: Vec::new(),
+            too_late: Vec::new(),
+        }
+    }
+
+    pub(crate) fn drop_later(&mut self, garbage: impl IntoIterator<Item = Garbage<K, T, E>>) {
+        self.garbage.extend(garbage);
+    }
+}
+
+impl<K, T, E> Drop for Effects<'_, K, T, E> {
+    fn drop(&mut self) {
+        // A panic of one of these must not keep the others from their effect.
+        let mut panicked = None;
+        let mut guarded = |effect: &mut dyn FnMut()| {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(effect)) {
+                panicked.get_or_insert(payload);
+            }
+        };
+        for scope in self.unwanted.drain(..) {
+            guarded(&mut || {
+                scope.cancel("nobody waits for this resource any more");
+            });
+        }
+        for scope in self.closing.drain(..) {
+            guarded(&mut || {
+                scope.cancel("the shared resource is closing");
+            });
+        }
+        for (at, generation, value) in self.leaving.drain(..) {
+            let mut value = Some(value);
+            guarded(&mut || drop(value.take()));
+            guarded(&mut || self.core.release(at, generation));
+        }
+        for waker in self.wakers.drain(..) {
+            let mut waker = Some(waker);
+            guarded(&mut || {
+                if let Some(waker) = waker.take() {
+                    waker.wake();
+                }
+            });
+        }
+        for garbage in self.garbage.drain(..) {
+            let mut garbage = Some(garbage);
+            guarded(&mut || drop(garbage.take()));
+        }
+        if let Some(handler) = &self.core.settings.handler {
+            for trouble in self.too_late.drain(..) {
+                let mut trouble = Some(trouble);
+                guarded(&mut || {
+                    if let Some(Trouble::Failure(failure)) = trouble.take() {
+                        handler(failure);
+                    }
+                });
+            }
+        }
+        if let Some(payload) = panicked
+            && !std::thread::panicking()
+        {
+            resume_unwind(payload);
+        }
+    }
+}
