@@ -28,6 +28,12 @@ pub(crate) const MODELS: &[Model] = &[
         env: &[("RUSTFLAGS", "--cfg trionics_shuttle")],
         args: "test --package trionics-nursery --release --test shuttle",
     },
+    Model {
+        name: "cache",
+        purpose: "shuttle: opens, leaves, failed set-ups and the end of the service, on random schedules",
+        env: &[("RUSTFLAGS", "--cfg trionics_shuttle")],
+        args: "test --package trionics-cache --release --test shuttle",
+    },
 ];
 
 /// An example that ends by itself, and ends well only if what it shows is true.
@@ -50,6 +56,13 @@ pub(crate) const EXAMPLES: &[Example] = &[
         name: "supervisor",
         package: "trionics-nursery",
         purpose: "a supervisor of real processes, shut down by time and by ctrl-c",
+        args: "",
+        limit: Duration::from_secs(60),
+    },
+    Example {
+        name: "shared_connection",
+        package: "trionics-cache",
+        purpose: "TCP connections shared by hundreds of tasks, counted by the server",
         args: "",
         limit: Duration::from_secs(60),
     },
