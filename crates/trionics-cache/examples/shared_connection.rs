@@ -133,7 +133,7 @@ async fn task(connections: Connections, address: SocketAddr, number: usize) -> R
             Ok(())
         }
     });
-    if number % 7 == 0 {
+    if number.is_multiple_of(7) {
         // Cancelled, not dropped: it leaves in good order, wherever it is.
         let scope = CancelScope::new();
         let patience = sleep(Duration::from_millis((number % 20) as u64 + 20));

@@ -5,7 +5,8 @@
 //! 1. *One lock, no user code.* All that is here changes under one lock, together with the index, whose
 //!    own lock is taken inside. Of the program's code only a key's `Eq` runs there, before anything has
 //!    changed. Whatever else a change sets off (wakers, drops, cancellations) is an [`Effects`], which
-//!    takes place after the lock is released. A share of a [`Tenure`] is never dropped under the lock.
+//!    takes place after the lock is released. A share of a [`Tenure`] is never
+//!    dropped under the lock, nor held for anybody but a user: while it is, the last user is not the last.
 //! 2. *A place is a key's*, from its first opener to the end of the last exit that somebody waits for. It has
 //!    at most one generation at a time. A generation is told apart by its number, never by its key.
 //! 3. *Who waits is in the queue* of a place, in order, until an outcome is delivered. The first in the
@@ -218,6 +219,27 @@ impl<K, T, E> State<K, T, E> {
         ticket.outcome = Some(outcome);
     }
 
+    /// Gives everybody in the queue of a place a share; returns how many they were.
+    ///
+    /// No share is left over: it would count as a user until it is dropped.
+    fn hand_out(
+        &mut self,
+        at: usize,
+        tenure: Arc<Tenure<K, T, E>>,
+        first_hits: bool,
+        effects: &mut Effects<K, T, E>,
+    ) -> usize {
+        let n_users = self.places[at].line.len();
+        let shares = std::iter::repeat_n(tenure, n_users);
+        for (index, share) in shares.enumerate() {
+            if let Some(id) = self.places[at].line.first() {
+                let hit = first_hits || index > 0;
+                self.deliver(id, Outcome::Lease(share, hit), effects);
+            }
+        }
+        n_users
+    }
+
     /// Tells everybody in the queue of a place that it is closed, or to ask again.
     fn dismiss_all(&mut self, at: usize, effects: &mut Effects<K, T, E>) {
         while let Some(id) = self.places[at].line.first() {
@@ -298,14 +320,9 @@ impl<K, T, E> Place<K, T, E> {
     }
 
     /// The key does not lead here any more.
-    fn supersede(&mut self, effects: &mut Effects<K, T, E>) {
+    fn supersede(&mut self) {
         self.indexed = false;
-        if let Phase::Open { tenure } = &self.phase
-            && let Some(tenure) = tenure.upgrade()
-        {
-            tenure.supersede();
-            effects.drop_later([Garbage::Tenure(tenure)]);
-        }
+        self.identity.supersede(self.generation);
     }
 }
 
@@ -468,7 +485,7 @@ where
                 Some(old) => {
                     self.index.redirect(hash, old, new);
                     let place = &mut state.places[old];
-                    place.supersede(effects);
+                    place.supersede();
                     if let Phase::Idle { since, .. } = place.phase {
                         state.idle.remove(&since);
                         state.end_idle(old, effects);
@@ -574,7 +591,7 @@ where
                 Phase::Opening { unwanted: false } => {}
                 _ => return false,
             }
-            place.supersede(effects);
+            place.supersede();
             effects.drop_later(
                 (self.index.remove(place.hash, at))
                     .into_iter()
@@ -771,14 +788,8 @@ impl<K, T, E> Core<K, T, E> {
             if keeps && place.line.first().is_some() {
                 // Who came in this moment has it.
                 let tenure = self.set_in_use(place, at, value);
-                let mut users = 0;
-                while let Some(id) = state.places[at].line.first() {
-                    users += 1;
-                    let share = Arc::clone(&tenure);
-                    state.deliver(id, Outcome::Lease(share, true), effects);
-                }
+                let users = state.hand_out(at, tenure, true, effects);
                 state.n_hits += users as u64;
-                effects.drop_later([Garbage::Tenure(tenure)]);
                 return LeaseEnd::StillUsed { users };
             }
             if keeps && !full {
@@ -956,15 +967,9 @@ impl<K, T, E> Core<K, T, E> {
                 return;
             }
             let tenure = self.set_in_use(place, at, value);
-            let mut n_users = 0;
-            while let Some(id) = state.places[at].line.first() {
-                let share = Arc::clone(&tenure);
-                state.deliver(id, Outcome::Lease(share, n_users > 0), effects);
-                n_users += 1;
-            }
+            let n_users = state.hand_out(at, tenure, false, effects);
             state.n_misses += 1;
-            state.n_hits += n_users - 1;
-            effects.drop_later([Garbage::Tenure(tenure)]);
+            state.n_hits += n_users as u64 - 1;
         });
     }
 
@@ -975,19 +980,14 @@ impl<K, T, E> Core<K, T, E> {
                 return;
             };
             place.is_evicted = true;
+            place.identity.detach(generation);
             effects
                 .closing
                 .extend(place.blocks.iter().map(|(_, block)| block.clone()));
             effects.wakers.extend(place.task.take());
             match &place.phase {
-                Phase::Open { tenure } => {
-                    if let Some(tenure) = tenure.upgrade() {
-                        tenure.detach();
-                        effects.drop_later([Garbage::Tenure(tenure)]);
-                    }
-                    if place.indexed {
-                        self.index.set_open(place.hash, at, Weak::new());
-                    }
+                Phase::Open { .. } if place.indexed => {
+                    self.index.set_open(place.hash, at, Weak::new());
                 }
                 Phase::Idle { since, .. } => {
                     let since = *since;
@@ -1130,7 +1130,7 @@ impl<K, T, E> Core<K, T, E> {
             }
             effects.drop_later((self.index.clear()).into_iter().map(Garbage::Key));
             for (_, place) in &mut state.places {
-                place.supersede(effects);
+                place.supersede();
             }
             while let Some((_, at)) = state.idle.pop_first() {
                 state.end_idle(at, effects);

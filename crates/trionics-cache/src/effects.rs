@@ -11,7 +11,6 @@ use trionics_nursery::{CancelScope, internal::Tag};
 use crate::{
     core::{Core, Place},
     identity::Identity,
-    tenure::Tenure,
     ticket::{Outcome, Ticket},
     trouble::Trouble,
 };
@@ -36,7 +35,6 @@ pub(crate) struct Effects<'a, K, T, E> {
 #[allow(dead_code, reason = "kept to be dropped")]
 pub(crate) enum Garbage<K, T, E> {
     Value(T),
-    Tenure(Arc<Tenure<K, T, E>>),
     Ticket(Ticket<K, T, E>),
     Outcome(Outcome<K, T, E>),
     Key(K),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trionics_nursery::internal::Tag;
 
-use crate::sync::{ProcessOrdering, ProcessU64};
+use crate::sync::{AtomicU64, Ordering, ProcessOrdering, ProcessU64};
 
 /// Counts the identities of this process.
 static NEXT_ID: ProcessU64 = ProcessU64::new(1);
@@ -16,6 +16,10 @@ pub(crate) struct Identity<K> {
     /// Writes the key.
     describe: fn(&K) -> String,
     cache_name: Option<Arc<str>>,
+    /// The last generation to which the key does not lead any more; they are numbered upwards.
+    superseded: AtomicU64,
+    /// The last generation whose users were asked to leave.
+    detached: AtomicU64,
 }
 
 impl<K> Identity<K> {
@@ -29,11 +33,33 @@ impl<K> Identity<K> {
             id: NEXT_ID.fetch_add(1, ProcessOrdering::Relaxed),
             describe,
             cache_name,
+            superseded: AtomicU64::new(0),
+            detached: AtomicU64::new(0),
         })
     }
 
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Who remembers this generation must not join it any more. Under the lock of the core's state.
+    pub(crate) fn supersede(&self, generation: u64) {
+        self.superseded.store(generation, Ordering::Release);
+    }
+
+    /// The users of this generation are asked to leave. Under the lock of the core's state.
+    pub(crate) fn detach(&self, generation: u64) {
+        self.supersede(generation);
+        self.detached.store(generation, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn is_superseded(&self, generation: u64) -> bool {
+        self.superseded.load(Ordering::Acquire) >= generation
+    }
+
+    pub(crate) fn is_detached(&self, generation: u64) -> bool {
+        self.detached.load(Ordering::Acquire) >= generation
     }
 }
 

@@ -107,7 +107,7 @@ impl<K, T, E> Lease<K, T, E> {
     /// Once the [grace for leases](crate::CacheOptions::lease_grace) is over, the exit runs all the same.
     #[must_use]
     pub fn is_detached(&self) -> bool {
-        self.tenure.is_detached()
+        self.tenure.identity.is_detached(self.tenure.generation)
     }
 
     /// Leaves; the last one waits until the resource is torn down.

@@ -12,6 +12,7 @@ use trionics_gather::AsyncContext;
 use crate::{
     cache::{ContextCache, boxed},
     hash::FastHash,
+    identity::Identity,
     lease::Lease,
     sync::{AtomicU64, Ordering},
     tenure::Tenure,
@@ -26,9 +27,46 @@ pub struct KeySlot<K, T, E = AnyError, S = FastHash> {
     cache: ContextCache<K, T, E, S>,
     key: K,
     hash: u64,
-    seen: Weak<Tenure<K, T, E>>,
+    seen: Option<Seen<K, T, E>>,
     /// This slot's hits, which it alone writes; the cache adds them up.
     hits: Arc<AtomicU64>,
+}
+
+/// The generation that a slot saw last.
+struct Seen<K, T, E> {
+    tenure: Weak<Tenure<K, T, E>>,
+    identity: Arc<Identity<K>>,
+    generation: u64,
+}
+
+impl<K, T, E> Seen<K, T, E> {
+    fn new(tenure: &Arc<Tenure<K, T, E>>) -> Self {
+        Self {
+            tenure: Arc::downgrade(tenure),
+            identity: Arc::clone(&tenure.identity),
+            generation: tenure.generation,
+        }
+    }
+
+    /// A share, if the key still leads there; one that is not wanted must not be taken, not even for a
+    /// moment.
+    #[inline]
+    fn join(&self) -> Option<Arc<Tenure<K, T, E>>> {
+        if self.identity.is_superseded(self.generation) {
+            return None;
+        }
+        self.tenure.upgrade()
+    }
+}
+
+impl<K, T, E> Clone for Seen<K, T, E> {
+    fn clone(&self) -> Self {
+        Self {
+            tenure: Weak::clone(&self.tenure),
+            identity: Arc::clone(&self.identity),
+            generation: self.generation,
+        }
+    }
 }
 
 impl<K, T, E, S> KeySlot<K, T, E, S> {
@@ -39,7 +77,7 @@ impl<K, T, E, S> KeySlot<K, T, E, S> {
             cache,
             key,
             hash,
-            seen: Weak::new(),
+            seen: None,
             hits,
         }
     }
@@ -52,10 +90,7 @@ impl<K, T, E, S> KeySlot<K, T, E, S> {
 
     #[inline]
     fn hit(&self) -> Option<Lease<K, T, E>> {
-        let tenure = self.seen.upgrade()?;
-        if tenure.is_superseded() {
-            return None;
-        }
+        let tenure = self.seen.as_ref()?.join()?;
         let hits = self.hits.load(Ordering::Relaxed);
         self.hits.store(hits + 1, Ordering::Relaxed);
         Some(Lease::new(tenure, true))
@@ -76,7 +111,7 @@ where
             return Some(lease);
         }
         let tenure = self.cache.core().index.hit(self.hash, &self.key)?;
-        self.seen = Arc::downgrade(&tenure);
+        self.seen = Some(Seen::new(&tenure));
         Some(Lease::new(tenure, true))
     }
 
@@ -133,7 +168,7 @@ where
         }
         let core = self.cache.core();
         let lease = core.open(self.hash, self.key.clone(), boxed(make)).await?;
-        self.seen = Arc::downgrade(lease.tenure());
+        self.seen = Some(Seen::new(lease.tenure()));
         Ok(lease)
     }
 }
@@ -141,7 +176,7 @@ where
 impl<K: Clone, T, E, S: Clone> Clone for KeySlot<K, T, E, S> {
     fn clone(&self) -> Self {
         let mut slot = Self::new(self.cache.clone(), self.key.clone(), self.hash);
-        slot.seen = Weak::clone(&self.seen);
+        slot.seen = self.seen.clone();
         slot
     }
 }

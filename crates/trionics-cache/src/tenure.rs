@@ -5,16 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{
-    core::Core,
-    identity::Identity,
-    sync::{AtomicU8, Ordering},
-};
-
-/// The key does not lead here any more.
-const SUPERSEDED: u8 = 1;
-/// The service wants to end: users are asked to leave.
-const DETACHED: u8 = 2;
+use crate::{core::Core, identity::Identity};
 
 pub(crate) struct Tenure<K, T, E> {
     /// There until the last user leaves.
@@ -23,8 +14,6 @@ pub(crate) struct Tenure<K, T, E> {
     pub(crate) identity: Arc<Identity<K>>,
     pub(crate) place: usize,
     pub(crate) generation: u64,
-    /// [`SUPERSEDED`], [`DETACHED`]; set once and for all, under the lock of the core's state.
-    flags: AtomicU8,
 }
 
 impl<K, T, E> Tenure<K, T, E> {
@@ -41,32 +30,12 @@ impl<K, T, E> Tenure<K, T, E> {
             identity,
             place,
             generation,
-            flags: AtomicU8::new(0),
         })
     }
 
     #[inline]
     pub(crate) fn value(&self) -> &T {
         self.value.as_ref().expect("it is in use")
-    }
-
-    /// Those who have kept a share of it for the next time must not use that.
-    pub(crate) fn supersede(&self) {
-        self.flags.fetch_or(SUPERSEDED, Ordering::Release);
-    }
-
-    pub(crate) fn detach(&self) {
-        self.flags
-            .fetch_or(SUPERSEDED | DETACHED, Ordering::Release);
-    }
-
-    #[inline]
-    pub(crate) fn is_superseded(&self) -> bool {
-        self.flags.load(Ordering::Acquire) & SUPERSEDED != 0
-    }
-
-    pub(crate) fn is_detached(&self) -> bool {
-        self.flags.load(Ordering::Acquire) & DETACHED != 0
     }
 
     /// The value, for the last user, who must see to what becomes of it.
