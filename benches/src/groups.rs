@@ -1,6 +1,7 @@
 //! What is measured, one file per group.
 
 mod broadcast;
+mod cache;
 mod errgroup;
 mod nursery;
 
@@ -8,5 +9,10 @@ use crate::suite::Group;
 
 /// All groups, in the order of the report.
 pub fn all() -> Vec<Group> {
-    vec![errgroup::group(), nursery::group(), broadcast::group()]
+    vec![
+        errgroup::group(),
+        nursery::group(),
+        cache::group(),
+        broadcast::group(),
+    ]
 }
