@@ -17,6 +17,7 @@ use crate::{
     hash::FastHash,
     identity::Identity,
     lease::Lease,
+    open::Open,
     options::{CacheOptions, Settings},
     slot::KeySlot,
     statistics::Statistics,
@@ -106,6 +107,15 @@ impl<K, T, E, S> ContextCache<K, T, E, S> {
     }
 
     #[inline]
+    pub(crate) fn hash_one(&self, key: &K) -> u64
+    where
+        K: Hash,
+        S: BuildHasher,
+    {
+        self.hasher.hash_one(key)
+    }
+
+    #[inline]
     pub(crate) fn core(&self) -> &Arc<Core<K, T, E>> {
         &self.core
     }
@@ -187,17 +197,14 @@ where
     /// # Examples
     ///
     /// See [`Lease`].
-    pub async fn open<C, M>(&self, key: K, make: M) -> Result<Lease<K, T, E>, Failure<E>>
+    #[inline]
+    pub fn open<C, M>(&self, key: K, make: M) -> Open<'_, K, T, M, E, S>
     where
         C: AsyncContext<Value = T, Error = E>,
         C::Run: Send + 'static,
         M: FnOnce() -> C + Send + 'static,
     {
-        let hash = self.hasher.hash_one(&key);
-        if let Some(tenure) = self.core.index.hit(hash, &key) {
-            return Ok(Lease::new(tenure, true));
-        }
-        self.core.open(hash, key, boxed(make)).await
+        Open::new(self, key, make)
     }
 
     /// Makes a new resource for `key`, and leaves the old one only when the new one is there: present

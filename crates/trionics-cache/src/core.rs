@@ -731,7 +731,9 @@ impl<K, T, E> Core<K, T, E> {
                     if is_empty || (was_first && self.settings.restarts) =>
                 {
                     place.phase = Phase::Opening { unwanted: true };
-                    effects.unwanted.extend(place.set_up.clone());
+                    if let Some(set_up) = &place.set_up {
+                        effects.cancel_unwanted(set_up.clone());
+                    }
                 }
                 Phase::WithoutRoom if is_empty => {
                     let number = place.generation;
@@ -878,7 +880,7 @@ impl<K, T, E> Core<K, T, E> {
         self.change(|state, effects| {
             let place = state.place(at, generation)?;
             if place.is_evicted {
-                effects.closing.push(block.clone());
+                effects.cancel_block(block.clone());
             }
             Some(place.blocks.insert(block.clone()))
         })
@@ -981,9 +983,9 @@ impl<K, T, E> Core<K, T, E> {
             };
             place.is_evicted = true;
             place.identity.detach(generation);
-            effects
-                .closing
-                .extend(place.blocks.iter().map(|(_, block)| block.clone()));
+            for (_, block) in &place.blocks {
+                effects.cancel_block(block.clone());
+            }
             effects.wakers.extend(place.task.take());
             match &place.phase {
                 Phase::Open { .. } if place.indexed => {

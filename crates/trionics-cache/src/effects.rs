@@ -18,10 +18,8 @@ use crate::{
 /// Dropped after the lock, it cancels and wakes; what has to be dropped is dropped with it.
 pub(crate) struct Effects<'a, K, T, E> {
     core: &'a Core<K, T, E>,
-    /// Set-ups that nobody waits for.
-    pub(crate) unwanted: Vec<CancelScope>,
-    /// Blocks of users who have to leave.
-    pub(crate) closing: Vec<CancelScope>,
+    /// What is cancelled, and why: set-ups that nobody waits for, blocks of users who have to leave.
+    cancelled: Vec<(CancelScope, &'static str)>,
     /// Woken in order.
     pub(crate) wakers: Vec<Waker>,
     /// Values whose exits begin when they have been dropped.
@@ -50,13 +48,32 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
     pub(crate) fn new(core: &'a Core<K, T, E>) -> Self {
         Self {
             core,
-            unwanted: Vec::new(),
-            closing: Vec::new(),
+            cancelled: Vec::new(),
             wakers: Vec::new(),
             leaving: Vec::new(),
             garbage: Vec::new(),
             too_late: Vec::new(),
         }
+    }
+
+    /// Cancels a set-up that nobody waits for.
+    pub(crate) fn cancel_unwanted(&mut self, scope: CancelScope) {
+        let reason = "nobody waits for this resource any more";
+        self.cancelled.push((scope, reason));
+    }
+
+    /// Cancels the block of a user who has to leave.
+    pub(crate) fn cancel_block(&mut self, scope: CancelScope) {
+        self.cancelled
+            .push((scope, "the shared resource is closing"));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.wakers.is_empty()
+            && self.garbage.is_empty()
+            && self.cancelled.is_empty()
+            && self.leaving.is_empty()
+            && self.too_late.is_empty()
     }
 
     pub(crate) fn drop_later(&mut self, garbage: impl IntoIterator<Item = Garbage<K, T, E>>) {
@@ -66,6 +83,9 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
 
 impl<K, T, E> Drop for Effects<'_, K, T, E> {
     fn drop(&mut self) {
+        if self.is_empty() {
+            return;
+        }
         // A panic of one of these must not keep the others from their effect.
         let mut panicked = None;
         let mut guarded = |effect: &mut dyn FnMut()| {
@@ -73,14 +93,9 @@ impl<K, T, E> Drop for Effects<'_, K, T, E> {
                 panicked.get_or_insert(payload);
             }
         };
-        for scope in self.unwanted.drain(..) {
+        for (scope, reason) in self.cancelled.drain(..) {
             guarded(&mut || {
-                scope.cancel("nobody waits for this resource any more");
-            });
-        }
-        for scope in self.closing.drain(..) {
-            guarded(&mut || {
-                scope.cancel("the shared resource is closing");
+                scope.cancel(reason);
             });
         }
         for (at, generation, value) in self.leaving.drain(..) {

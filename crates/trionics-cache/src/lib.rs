@@ -46,6 +46,7 @@ mod hash;
 mod identity;
 mod index;
 mod lease;
+mod open;
 mod options;
 mod service;
 mod slot;
@@ -64,6 +65,7 @@ pub use crate::{
     },
     hash::FastHash,
     lease::{Lease, LeaseEnd},
+    open::Open,
     options::{CacheOptions, WhenFull},
     slot::KeySlot,
     statistics::Statistics,

@@ -167,7 +167,9 @@ where
             return Ok(lease);
         }
         let core = self.cache.core();
-        let lease = core.open(self.hash, self.key.clone(), boxed(make)).await?;
+        // Boxed, so that a hit does not carry it along.
+        let opening = Box::pin(core.open(self.hash, self.key.clone(), boxed(make)));
+        let lease = opening.await?;
         self.seen = Some(Seen::new(lease.tenure()));
         Ok(lease)
     }
