@@ -39,19 +39,18 @@ pub(super) fn group() -> Group {
 /// Uses by one thread in one iteration.
 const N_USES: usize = 20_000;
 
-type Cache = ContextCache<u64, Arc<u64>>;
+type Cache = ContextCache<u64, u64>;
 
 fn resource(
     value: u64,
-) -> impl AsyncContext<Value = Arc<u64>, Error = trionics::errgroup::AnyError, Run: Send + 'static>
-{
-    acm(move |slot: Slot<Arc<u64>>| async move {
-        slot.provide(Arc::new(value)).await;
+) -> impl AsyncContext<Value = u64, Error = trionics::errgroup::AnyError, Run: Send + 'static> {
+    acm(move |slot: Slot<u64>| async move {
+        slot.provide(value).await;
         Ok(())
     })
 }
 
-fn open(cache: &Cache, key: u64) -> impl Future<Output = Result<Lease<u64, Arc<u64>>, Failure>> {
+fn open(cache: &Cache, key: u64) -> impl Future<Output = Result<Lease<u64, u64>, Failure>> {
     cache.open(key, move || resource(key))
 }
 
@@ -67,18 +66,20 @@ fn order(n_keys: u64) -> Vec<u64> {
     (0..4096).map(next).collect()
 }
 
-/// Runs `use_one` for each key of the order, on each thread.
+/// Runs `use_one` for each key of the order, on each thread, all of a thread in one task.
 fn on_threads<S: Send>(
     states: &mut [S],
     order: &[u64],
-    use_one: impl Fn(&mut S, u64) -> u64 + Sync,
+    use_one: impl AsyncFn(&mut S, u64) -> u64 + Sync,
 ) {
     let run = |state: &mut S| {
-        let mut sum = 0;
-        for index in 0..N_USES {
-            sum += use_one(state, order[index % order.len()]);
-        }
-        black_box(sum);
+        futures::executor::block_on(async {
+            let mut sum = 0;
+            for index in 0..N_USES {
+                sum += use_one(state, order[index % order.len()]).await;
+            }
+            black_box(sum);
+        });
     };
     match states {
         [only] => run(only),
@@ -91,18 +92,13 @@ fn on_threads<S: Send>(
 }
 
 /// A cache that is served on a thread of its own, with all keys held open.
-fn held(n_keys: u64) -> (Cache, Vec<Lease<u64, Arc<u64>>>) {
+fn held(n_keys: u64) -> (Cache, Vec<Lease<u64, u64>>) {
     let cache = Cache::new();
     let service = cache.serve();
     thread::spawn(|| futures::executor::block_on(service));
     let leases = (0..n_keys).map(|key| futures::executor::block_on(open(&cache, key)));
     let leases = leases.collect::<Result<_, _>>().expect("they open");
     (cache, leases)
-}
-
-/// A future that is ready at once, where all is well.
-fn ready<F: Future>(future: F) -> F::Output {
-    future.now_or_never().expect("it is open")
 }
 
 fn with_values<M>(n_keys: u64, map: M, insert: impl Fn(&M, u64, Arc<u64>)) -> M {
@@ -127,7 +123,11 @@ fn warm(n_keys: u64, n_threads: usize) -> Case {
                 let map = $map;
                 let order = order(n_keys);
                 let mut threads = vec![(); n_threads];
-                move || on_threads(&mut threads, &order, |(), key| $use_one(&map, key))
+                move || {
+                    on_threads(&mut threads, &order, async |(), key| {
+                        $use_one(&map, key).await
+                    })
+                }
             })
         };
     }
@@ -135,16 +135,19 @@ fn warm(n_keys: u64, n_threads: usize) -> Case {
         case_name("warm hit and release", n_keys, n_threads),
         "use",
         (N_USES * n_threads) as u64,
-        "find the key, take a share of an Arc<u64>, read it, give it back; async ones polled once; default hashers unless named",
+        "find the key, take a share of the value (a lease, or a clone of an Arc), read it, give it back; all in one task per thread; default hashers unless named",
     );
-    let case = peer!(OURS, case, held(n_keys), |(cache, _): &(Cache, _), key| {
-        **ready(open(cache, key)).expect("it is open")
-    });
+    let case = peer!(
+        OURS,
+        case,
+        held(n_keys),
+        async |(cache, _): &(Cache, _), key: u64| { *open(cache, key).await.expect("it is open") }
+    );
     let case = peer!(
         "trionics, try_peek",
         case,
         held(n_keys),
-        |(cache, _): &(Cache, _), key| { **cache.try_peek(&key).expect("it is open") }
+        async |(cache, _): &(Cache, _), key: u64| { *cache.try_peek(&key).expect("it is open") }
     );
     let case = peer!(
         "moka get",
@@ -156,7 +159,9 @@ fn warm(n_keys: u64, n_threads: usize) -> Case {
                 futures::executor::block_on(map.insert(key, value));
             }
         ),
-        |map: &moka::future::Cache<u64, Arc<u64>>, key| *ready(map.get(&key)).expect("there")
+        async |map: &moka::future::Cache<u64, Arc<u64>>, key: u64| *(map.get(&key))
+            .await
+            .expect("there")
     );
     let case = peer!(
         "moka try_get_with",
@@ -168,9 +173,9 @@ fn warm(n_keys: u64, n_threads: usize) -> Case {
                 futures::executor::block_on(map.insert(key, value));
             }
         ),
-        |map: &moka::future::Cache<u64, Arc<u64>>, key| {
+        async |map: &moka::future::Cache<u64, Arc<u64>>, key: u64| {
             let init = async { Err::<Arc<u64>, ()>(()) };
-            *ready(map.try_get_with(key, init)).expect("there")
+            *(map.try_get_with(key, init)).await.expect("there")
         }
     );
     let case = peer!(
@@ -179,7 +184,7 @@ fn warm(n_keys: u64, n_threads: usize) -> Case {
         with_values(n_keys, dashmap::DashMap::new(), |map, key, value| {
             map.insert(key, value);
         }),
-        |map: &dashmap::DashMap<u64, Arc<u64>>, key| {
+        async |map: &dashmap::DashMap<u64, Arc<u64>>, key: u64| {
             let share = Arc::clone(&map.get(&key).expect("there"));
             *share
         }
@@ -190,7 +195,7 @@ fn warm(n_keys: u64, n_threads: usize) -> Case {
         with_values(n_keys, papaya::HashMap::new(), |map, key, value| {
             map.pin().insert(key, value);
         }),
-        |map: &papaya::HashMap<u64, Arc<u64>>, key| {
+        async |map: &papaya::HashMap<u64, Arc<u64>>, key: u64| {
             let share = Arc::clone(map.pin().get(&key).expect("there"));
             *share
         }
@@ -201,7 +206,7 @@ fn warm(n_keys: u64, n_threads: usize) -> Case {
         with_values(n_keys, Mutex::new(HashMap::new()), |map, key, value| {
             map.lock().expect("no panic").insert(key, value);
         }),
-        |map: &Mutex<HashMap<u64, Arc<u64>>>, key| {
+        async |map: &Mutex<HashMap<u64, Arc<u64>>>, key: u64| {
             let share = Arc::clone(&map.lock().expect("no panic")[&key]);
             *share
         }
@@ -216,7 +221,7 @@ fn warm(n_keys: u64, n_threads: usize) -> Case {
                 map.lock().expect("no panic").insert(key, value);
             }
         ),
-        |map: &Mutex<HashMap<u64, Arc<u64>, foldhash::fast::RandomState>>, key| {
+        async |map: &Mutex<HashMap<u64, Arc<u64>, foldhash::fast::RandomState>>, key: u64| {
             let share = Arc::clone(&map.lock().expect("no panic")[&key]);
             *share
         }
@@ -233,14 +238,14 @@ fn by_slot(n_keys: u64, n_threads: usize) -> Case {
     .subject(OURS, move || {
         let (cache, leases) = held(n_keys);
         let order = order(n_keys);
-        type Slots = Vec<KeySlot<u64, Arc<u64>>>;
+        type Slots = Vec<KeySlot<u64, u64>>;
         let slots = || (0..n_keys).map(|key| cache.slot(key)).collect();
         let mut threads: Vec<Slots> = (0..n_threads).map(|_| slots()).collect();
         move || {
             let _held = &leases;
-            on_threads(&mut threads, &order, |slots, key| {
+            on_threads(&mut threads, &order, async |slots: &mut Slots, key| {
                 let open = slots[key as usize].open(move || resource(key));
-                **ready(open).expect("it is open")
+                *open.await.expect("it is open")
             });
         }
     })
@@ -251,7 +256,7 @@ fn by_slot(n_keys: u64, n_threads: usize) -> Case {
         let order = order(n_keys);
         let mut threads = vec![(); n_threads];
         move || {
-            on_threads(&mut threads, &order, |(), key| {
+            on_threads(&mut threads, &order, async |(), key| {
                 let share: Arc<u64> = Arc::clone(&map.get(&key).expect("there"));
                 *share
             });
@@ -262,8 +267,8 @@ fn by_slot(n_keys: u64, n_threads: usize) -> Case {
         let order = order(n_keys);
         let mut threads = vec![(); n_threads];
         move || {
-            on_threads(&mut threads, &order, |(), key| {
-                *ready(cells[key as usize].get_or_init(async || key))
+            on_threads(&mut threads, &order, async |(), key| {
+                *(cells[key as usize].get_or_init(async || key)).await
             });
         }
     })
@@ -431,7 +436,7 @@ fn all_at_once() -> Case {
         "1000 openers of one key",
         "waiter",
         N_WAITERS as u64,
-        "all polled by one join_all; the set-up is pending once; each gets a share of an Arc<u64> and gives it back",
+        "all polled by one join_all; the set-up is pending once; each gets a share of the value and gives it back",
     )
     .subject(OURS, || {
         let runtime = tokio_runtime();
@@ -441,8 +446,8 @@ fn all_at_once() -> Case {
             runtime.block_on(async move {
                 let uses = (0..N_WAITERS).map(|_| {
                     cache.open(1, || {
-                        acm(async |slot: Slot<Arc<u64>>| {
-                            slot.provide(set_up().await).await;
+                        acm(async |slot: Slot<u64>| {
+                            slot.provide(*set_up().await).await;
                             Ok::<(), Failure>(())
                         })
                     })

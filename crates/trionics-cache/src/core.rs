@@ -39,7 +39,7 @@ use crate::{
     lease::LeaseEnd,
     options::{Settings, WhenFull},
     statistics::Statistics,
-    sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock},
+    sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock},
     tenure::Tenure,
     ticket::{Line, Outcome, Ticket},
     trouble::Trouble,
@@ -84,8 +84,6 @@ struct State<K, T, E> {
     /// The service has ended; nobody is there to be told.
     is_over: bool,
     service: Option<Waker>,
-    /// The hits of each slot, and those of slots that are gone.
-    slots: Vec<Arc<AtomicU64>>,
     next_number: u64,
     n_hits: u64,
     n_misses: u64,
@@ -344,7 +342,6 @@ impl<K, T, E> Core<K, T, E> {
                 is_served: false,
                 is_over: false,
                 service: None,
-                slots: Vec::new(),
                 next_number: 0,
                 n_hits: 0,
                 n_misses: 0,
@@ -375,20 +372,8 @@ impl<K, T, E> Core<K, T, E> {
     }
 
     /// Counts the hits of a slot.
-    pub(crate) fn add_slot(&self, hits: &Arc<AtomicU64>) {
-        self.lock().slots.push(Arc::clone(hits));
-    }
-
-    pub(crate) fn remove_slot(&self, hits: &Arc<AtomicU64>) {
-        let mut state = self.lock();
-        state.n_hits += hits.load(Ordering::Relaxed);
-        if let Some(at) = state
-            .slots
-            .iter()
-            .position(|known| Arc::ptr_eq(known, hits))
-        {
-            state.slots.swap_remove(at);
-        }
+    pub(crate) fn add_hits(&self, n_hits: u64) {
+        self.lock().n_hits += n_hits;
     }
 
     /// A failure that was delivered to somebody who is not the one to hear of it.
@@ -1207,10 +1192,8 @@ impl<K, T, E> Core<K, T, E> {
 
     pub(crate) fn statistics(&self) -> Statistics {
         let state = self.lock();
-        let slots = state.slots.iter();
-        let n_slot_hits: u64 = slots.map(|hits| hits.load(Ordering::Relaxed)).sum();
         let mut statistics = Statistics {
-            hits: state.n_hits + self.index.n_hits() + n_slot_hits,
+            hits: state.n_hits + self.index.n_hits(),
             misses: state.n_misses,
             opens: state.n_opens,
             failures: state.n_failures,

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     hash::{BuildHasher, Hash},
+    mem,
     sync::{Arc, Weak},
 };
 
@@ -14,7 +15,6 @@ use crate::{
     hash::FastHash,
     identity::Identity,
     lease::Lease,
-    sync::{AtomicU64, Ordering},
     tenure::Tenure,
 };
 
@@ -28,8 +28,8 @@ pub struct KeySlot<K, T, E = AnyError, S = FastHash> {
     key: K,
     hash: u64,
     seen: Option<Seen<K, T, E>>,
-    /// This slot's hits, which it alone writes; the cache adds them up.
-    hits: Arc<AtomicU64>,
+    /// Hits that the cache has yet to be told of.
+    n_hits: u64,
 }
 
 /// The generation that a slot saw last.
@@ -71,14 +71,12 @@ impl<K, T, E> Clone for Seen<K, T, E> {
 
 impl<K, T, E, S> KeySlot<K, T, E, S> {
     pub(crate) fn new(cache: ContextCache<K, T, E, S>, key: K, hash: u64) -> Self {
-        let hits = Arc::default();
-        cache.core().add_slot(&hits);
         Self {
             cache,
             key,
             hash,
             seen: None,
-            hits,
+            n_hits: 0,
         }
     }
 
@@ -88,11 +86,17 @@ impl<K, T, E, S> KeySlot<K, T, E, S> {
         &self.key
     }
 
+    fn tell_hits(&mut self) {
+        let n_hits = mem::take(&mut self.n_hits);
+        if n_hits > 0 {
+            self.cache.core().add_hits(n_hits);
+        }
+    }
+
     #[inline]
-    fn hit(&self) -> Option<Lease<K, T, E>> {
+    fn hit(&mut self) -> Option<Lease<K, T, E>> {
         let tenure = self.seen.as_ref()?.join()?;
-        let hits = self.hits.load(Ordering::Relaxed);
-        self.hits.store(hits + 1, Ordering::Relaxed);
+        self.n_hits += 1;
         Some(Lease::new(tenure, true))
     }
 }
@@ -110,6 +114,7 @@ where
         if let Some(lease) = self.hit() {
             return Some(lease);
         }
+        self.tell_hits();
         let tenure = self.cache.core().index.hit(self.hash, &self.key)?;
         self.seen = Some(Seen::new(&tenure));
         Some(Lease::new(tenure, true))
@@ -185,7 +190,7 @@ impl<K: Clone, T, E, S: Clone> Clone for KeySlot<K, T, E, S> {
 
 impl<K, T, E, S> Drop for KeySlot<K, T, E, S> {
     fn drop(&mut self) {
-        self.cache.core().remove_slot(&self.hits);
+        self.tell_hits();
     }
 }
 

@@ -13,7 +13,8 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// Uses that found the resource there, or being set up by another one.
+    /// Uses that found the resource there, or being set up by another one. Those through a slot are added
+    /// when the slot does not hit, or is dropped.
     pub hits: u64,
     /// Uses that set a resource up.
     pub misses: u64,
