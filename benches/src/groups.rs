@@ -1,6 +1,7 @@
 //! What is measured, one file per group.
 
 mod broadcast;
+mod cache;
 mod errgroup;
 mod gather;
 mod nursery;
@@ -13,6 +14,7 @@ pub fn all() -> Vec<Group> {
         errgroup::group(),
         nursery::group(),
         gather::group(),
+        cache::group(),
         broadcast::group(),
     ]
 }

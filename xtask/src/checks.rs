@@ -28,6 +28,12 @@ pub(crate) const MODELS: &[Model] = &[
         env: &[("RUSTFLAGS", "--cfg trionics_shuttle")],
         args: "test --package trionics-nursery --release --test shuttle",
     },
+    Model {
+        name: "cache",
+        purpose: "shuttle: opens, leaves, failed set-ups and the end of the service, on random schedules",
+        env: &[("RUSTFLAGS", "--cfg trionics_shuttle")],
+        args: "test --package trionics-cache --release --test shuttle",
+    },
 ];
 
 /// The tests of a package that has unsafe code, once more under AddressSanitizer, which only a nightly toolchain has.
@@ -82,6 +88,13 @@ pub(crate) const EXAMPLES: &[Example] = &[
         name: "tree",
         package: "trionics-nursery",
         purpose: "a program that prints its task tree while it runs and while it shuts down",
+        args: "",
+        limit: Duration::from_secs(60),
+    },
+    Example {
+        name: "shared_connection",
+        package: "trionics-cache",
+        purpose: "TCP connections shared by hundreds of tasks, counted by the server",
         args: "",
         limit: Duration::from_secs(60),
     },

@@ -1,24 +1,29 @@
-//! The cache: which keys are alive, and how a user gets at one.
+//! The cache as its users see it.
 
 use std::{
-    collections::{HashMap, VecDeque},
     fmt,
-    future::Future,
-    hash::Hash,
-    ops::Deref,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::Waker,
+    hash::{BuildHasher, Hash},
+    sync::Arc,
+    time::Duration,
 };
 
+use hashbrown::Equivalent;
 use trionics_errgroup::{AnyError, Failure, LibraryFailure};
-use trionics_gather::{AsyncContext, Slot, acm, with_context};
-use trionics_nursery::CancelScope;
+use trionics_gather::AsyncContext;
+use trionics_nursery::internal::current_tag;
 
-use crate::generation::{Generation, Opened, Trouble};
+use crate::{
+    core::{Core, Entered, Newcomer, RunContext},
+    hash::FastHash,
+    identity::Identity,
+    lease::Lease,
+    open::Open,
+    options::{CacheOptions, Settings},
+    slot::KeySlot,
+    statistics::Statistics,
+    ticket::Outcome,
+    waiting::Waiting,
+};
 
 /// Shares one resource per key: the first user sets it up, later ones share it, and when the last one
 /// leaves it is torn down before that user goes on.
@@ -27,7 +32,8 @@ use crate::generation::{Generation, Opened, Trouble};
 /// not in any user: whoever opened a resource may leave first. A clone is a handle to the same cache.
 /// When the last handle is dropped, the cache closes by itself.
 ///
-/// `K` is compared and hashed under the cache's lock: its `Eq` and `Hash` must not use the cache.
+/// `K` is compared under the cache's lock: its `Eq` must not use the cache. `Hash`, `Clone`, `Debug` and
+/// `Drop` run outside. A panic of any of them leaves nothing locked.
 ///
 /// # Examples
 ///
@@ -64,413 +70,374 @@ use crate::generation::{Generation, Opened, Trouble};
 /// assert!(shared.unwrap());
 /// # });
 /// ```
-pub struct ContextCache<K, T, E = AnyError> {
-    shared: Arc<Shared<K, T, E>>,
+pub struct ContextCache<K, T, E = AnyError, S = FastHash> {
+    core: Arc<Core<K, T, E>>,
+    hasher: S,
 }
 
-pub(crate) struct Shared<K, T, E> {
-    state: Mutex<State<K, T, E>>,
-    /// How many `ContextCache`s there are.
-    n_handles: AtomicUsize,
-}
-
-pub(crate) struct State<K, T, E> {
-    /// The living generations; an entry goes when its exit is over.
-    pub(crate) generations: HashMap<K, Arc<Generation<T, E>>>,
-    /// Set-ups that the service has yet to begin.
-    pub(crate) requests: VecDeque<Request<K, T, E>>,
-    /// What went wrong where no user stayed to hear of it.
-    pub(crate) unheard: Vec<Trouble<E>>,
-    /// No key is opened any more.
-    pub(crate) closed: bool,
-    /// `serve` was called.
-    pub(crate) is_served: bool,
-    pub(crate) service: Option<Waker>,
-}
-
-/// A set-up to be run by the service.
-pub(crate) struct Request<K, T, E> {
-    pub(crate) key: K,
-    pub(crate) generation: Arc<Generation<T, E>>,
-    pub(crate) run: RunContext<T, E>,
-}
-
-/// Makes the context and runs it.
-pub(crate) type RunContext<T, E> =
-    Box<dyn FnOnce(Slot<T>) -> Pin<Box<dyn Future<Output = Result<(), Failure<E>>> + Send>> + Send>;
-
-impl<K, T, E> Shared<K, T, E> {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State<K, T, E>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl<K: fmt::Debug, T, E> ContextCache<K, T, E> {
+    /// Makes an empty cache, with the default options.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::options().build()
     }
 
-    /// Changes the state, then wakes the service.
-    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut State<K, T, E>) -> R) -> R {
-        let (result, service) = {
-            let mut state = self.lock();
-            let result = change(&mut state);
-            (result, state.service.take())
-        };
-        if let Some(service) = service {
-            service.wake();
-        }
-        result
+    /// Options for a cache that is to keep idle resources, have a capacity, and the like.
+    ///
+    /// Keys are written in messages by their `Debug`.
+    pub fn options() -> CacheOptions<K, T, E> {
+        Self::options_describing(|key| format!("{key:?}"))
     }
 }
 
 impl<K, T, E> ContextCache<K, T, E> {
-    /// Makes an empty cache.
-    #[must_use]
-    pub fn new() -> Self {
+    /// As [`options`](Self::options), for keys that have no `Debug`, or one that tells too much: `describe`
+    /// writes them in messages.
+    pub fn options_describing(describe: fn(&K) -> String) -> CacheOptions<K, T, E> {
+        CacheOptions::new(describe)
+    }
+}
+
+impl<K, T, E, S> ContextCache<K, T, E, S> {
+    pub(crate) fn with_settings(hasher: S, settings: Settings<K, E>) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                state: Mutex::new(State {
-                    generations: HashMap::new(),
-                    requests: VecDeque::new(),
-                    unheard: Vec::new(),
-                    closed: false,
-                    is_served: false,
-                    service: None,
-                }),
-                n_handles: AtomicUsize::new(1),
-            }),
+            core: Core::new(settings),
+            hasher,
         }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared<K, T, E>> {
-        &self.shared
+    #[inline]
+    pub(crate) fn hash_one(&self, key: &K) -> u64
+    where
+        K: Hash,
+        S: BuildHasher,
+    {
+        self.hasher.hash_one(key)
     }
 
-    /// Refuses further opens. Users that are there stay; the service ends when the last of them has
-    /// left and its resource is torn down.
+    #[inline]
+    pub(crate) fn core(&self) -> &Arc<Core<K, T, E>> {
+        &self.core
+    }
+
+    /// Refuses further opens, and tears idle resources down. Users that are there stay; the service ends
+    /// when the last of them has left and its resource is torn down.
     pub fn close(&self) {
-        self.shared.change(|state| state.closed = true);
+        self.core.close();
     }
 
-    /// How many keys are alive: being set up, in use, or being torn down.
+    /// Whether the cache refuses further opens: it was closed, or its service has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.core.is_closed()
+    }
+
+    /// How many resources are alive: being set up, in use, idle, or being torn down.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shared.lock().generations.len()
+        self.core.len()
     }
 
-    /// Whether no key is alive.
+    /// Whether no resource is alive.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// What the cache has done so far, and what it holds. Takes time in proportion to the keys.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.core.statistics()
+    }
+
+    /// The keys that are alive, in no particular order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<K>
+    where
+        K: Clone,
+    {
+        let identities = self.core.identities();
+        identities
+            .into_iter()
+            .map(|identity| identity.key.clone())
+            .collect()
+    }
 }
 
-impl<K, T, E> ContextCache<K, T, E>
+impl<K, T, E, S> ContextCache<K, T, E, S>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     T: Send + Sync + 'static,
     E: Send + 'static,
+    S: BuildHasher,
 {
-    /// A use of `key`, itself an async context: enter it with
-    /// [`with_context`] or, several at once, with
-    /// [`gather_contexts`](trionics_gather::gather_contexts).
+    /// Opens `key`: a lease of the resource, which is left when the lease is closed or dropped.
     ///
     /// If the key is alive the resource is shared, and `make` is dropped. If it is being torn down, the
-    /// use waits for that and then sets it up anew. If not, the service calls `make` and runs the
-    /// context it returns. A user that is not the last leaves at once; the last one waits for the
-    /// exit of the resource.
+    /// open waits in order for that and then sets it up anew. If not, the service calls `make` and runs
+    /// the context it returns.
     ///
     /// # Errors
     ///
-    /// The opener gets the failure of the set-up; others who waited for it try themselves. The last
-    /// user gets the failure of the exit. A closed cache, or one whose service has ended, refuses with
-    /// [`LibraryFailure::Closed`]. A failure that no user stays to hear of is the service's.
+    /// The opener gets the failure of the set-up; others who waited for it try themselves, unless failures
+    /// are [shared](CacheOptions::share_failures). A set-up or exit that opens a key which waits for it is
+    /// told so by [`LibraryFailure::Cycle`]. A closed cache, or one whose service has ended, refuses with
+    /// [`LibraryFailure::Closed`]; one that has no [room](CacheOptions::capacity) with
+    /// [`LibraryFailure::Full`].
     ///
     /// # Panics
     ///
-    /// A panic in set-up or exit is resumed in the user that would have got the failure.
+    /// A panic of the set-up is resumed in the opener.
     ///
     /// # Cancel safety
     ///
-    /// A user who is cancelled while waiting leaves; if nobody else waits, the set-up is cancelled and
-    /// unwound. A user who is cancelled in its block leaves as if the block had ended, waiting for the
-    /// exit if it is the last. If the service is cancelled, the users' blocks are cancelled, and the
-    /// exit waits for them.
-    pub fn open<C, M>(
-        &self,
-        key: K,
-        make: M,
-    ) -> impl AsyncContext<Value = CacheValue<T>, Error = E, Run: Send> + use<C, M, K, T, E>
+    /// Who is cancelled or dropped while waiting gives up its place in the queue; the set-up goes on for
+    /// those who wait, and the next one is the opener. If nobody else waits, it is cancelled and unwound.
+    ///
+    /// # Examples
+    ///
+    /// See [`Lease`].
+    #[inline]
+    pub fn open<C, M>(&self, key: K, make: M) -> Open<'_, K, T, M, E, S>
     where
         C: AsyncContext<Value = T, Error = E>,
         C::Run: Send + 'static,
         M: FnOnce() -> C + Send + 'static,
     {
-        let cache = self.clone();
-        acm(move |slot: Slot<CacheValue<T>>| async move {
-            let run: RunContext<T, E> = Box::new(move |slot| Box::pin(make().run(slot)));
-            let (mut user, value) = cache.enter(key, run).await?;
-            let block = CancelScope::new();
-            user.block = Some(user.generation.add_block(&block));
-            let _ended = block.run(slot.provide(value)).await;
-            match user.leave().await {
-                Some(trouble) => Err(trouble.into_failure()),
-                None => Ok(()),
+        Open::new(self, key, make)
+    }
+
+    /// Makes a new resource for `key`, and leaves the old one only when the new one is there: present
+    /// users keep the old one until they leave, who opens from then on shares the new one.
+    ///
+    /// If the set-up fails, the old one stays. Where two refresh a key at once, the one that is done last
+    /// stays. The new resource needs room beside the old one.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    ///
+    /// # Panics
+    ///
+    /// As [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped or cancelled while waiting, it changes nothing; the set-up is cancelled and unwound.
+    pub async fn refresh<C, M>(&self, key: K, make: M) -> Result<Lease<K, T, E>, Failure<E>>
+    where
+        C: AsyncContext<Value = T, Error = E>,
+        C::Run: Send + 'static,
+        M: FnOnce() -> C + Send + 'static,
+    {
+        let hash = self.hasher.hash_one(&key);
+        let newcomer = self.core.newcomer(key.clone());
+        let inside = current_tag();
+        let entered = self
+            .core
+            .enter_apart(hash, newcomer, boxed(make), inside.as_ref());
+        let lease = match self.core.outcome(entered).await? {
+            Outcome::Lease(tenure, hit) => Lease::new(tenure, hit),
+            Outcome::Failed(trouble) => return Err(trouble.into_failure()),
+            _ => return Err(self.core.closed()),
+        };
+        if self.core.promote(key, hash, lease.tenure()) {
+            Ok(lease)
+        } else {
+            Err(self.core.closed())
+        }
+    }
+
+    /// A lease of the key's value, if it is alive; waits for it if it is being set up.
+    ///
+    /// Opens nothing: it gives `None` if the key is not alive, is being torn down, or does not come to
+    /// life, if it waits for a set-up or exit that the caller belongs to, and if the cache is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when it is dropped.
+    pub async fn peek(&self, key: &K) -> Option<Lease<K, T, E>> {
+        let hash = self.hasher.hash_one(key);
+        if let Some(tenure) = self.core.index.hit(hash, key) {
+            return Some(Lease::new(tenure, true));
+        }
+        let inside = current_tag();
+        let entered = self
+            .core
+            .enter(hash, key, &mut None, &mut None, inside.as_ref());
+        if let Entered::Absent = entered {
+            return None;
+        }
+        match self.core.outcome(entered).await {
+            Ok(Outcome::Lease(tenure, hit)) => Some(Lease::new(tenure, hit)),
+            Ok(Outcome::Failed(trouble)) => {
+                // Who opened it has gone: the service is told in its place.
+                self.core.put_back(trouble);
+                None
             }
-        })
+            _ => None,
+        }
+    }
+
+    /// A lease of the key's value, if it is in use at this moment.
+    ///
+    /// The quickest way to a value that somebody else keeps open. The key may be borrowed: a `&str` for
+    /// `String` keys, hashed by the same hasher.
+    #[inline]
+    pub fn try_peek<Q>(&self, key: &Q) -> Option<Lease<K, T, E>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let tenure = self.core.index.hit(self.hasher.hash_one(key), key)?;
+        Some(Lease::new(tenure, true))
+    }
+
+    /// A way to `key` that remembers its resource: see [`KeySlot`].
+    #[must_use]
+    pub fn slot(&self, key: K) -> KeySlot<K, T, E, S>
+    where
+        S: Clone,
+    {
+        let hash = self.hasher.hash_one(&key);
+        KeySlot::new(self.clone(), key, hash)
+    }
+
+    /// Whether the key is alive: being set up, in use, idle, or being torn down.
+    #[must_use]
+    pub fn has(&self, key: &K) -> bool {
+        let hash = self.hasher.hash_one(key);
+        self.core.index.place(hash, key).is_some()
+    }
+
+    /// How many use the key's value.
+    #[must_use]
+    pub fn users(&self, key: &K) -> usize {
+        self.core.users(self.hasher.hash_one(key), key)
+    }
+
+    /// Gives up the key's resource: present users keep it until they leave, an idle one is torn down, and
+    /// the next open makes a new one, beside the old one if that is still used.
+    ///
+    /// Who waits for its set-up still gets it. Returns false if there was nothing to give up.
+    pub fn invalidate(&self, key: &K) -> bool {
+        self.core.invalidate(self.hasher.hash_one(key), key)
+    }
+
+    /// Begins the key's idle time anew, without opening it; returns false if it is neither in use nor
+    /// idle.
+    pub fn touch(&self, key: &K) -> bool {
+        self.core.touch(self.hasher.hash_one(key), key)
+    }
+}
+
+/// The context, made and run when its turn comes.
+pub(crate) fn boxed<C, M>(make: M) -> RunContext<C::Value, C::Error>
+where
+    C: AsyncContext,
+    C::Run: Send + 'static,
+    M: FnOnce() -> C + Send + 'static,
+{
+    Box::new(move |slot| Box::pin(make().run(slot)))
+}
+
+impl<K, T, E> Core<K, T, E>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+    E: Send + 'static,
+{
+    fn newcomer(&self, key: K) -> Newcomer<K> {
+        let keep_alive = match &self.settings.keep_alive {
+            Some(keep_alive) => keep_alive(&key),
+            None => Duration::ZERO,
+        };
+        let (describe, name) = (self.settings.describe, self.settings.name.clone());
+        Newcomer {
+            identity: Identity::new(key.clone(), describe, name),
+            key,
+            keep_alive,
+        }
     }
 
     /// Joins the key's generation or begins one, and waits until it is open.
-    async fn enter(
-        &self,
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        hash: u64,
         key: K,
         run: RunContext<T, E>,
-    ) -> Result<(User<K, T, E>, CacheValue<T>), Failure<E>> {
+    ) -> Result<Lease<K, T, E>, Failure<E>> {
+        let inside = current_tag();
         let mut run = Some(run);
-        loop {
-            let user = match self.join(&key, &mut run) {
-                Join::Joined(user) => user,
-                Join::Wait(generation) => {
-                    generation.wait_over().await;
-                    continue;
-                }
-                Join::Closed => return Err(closed()),
-            };
-            match user.generation.wait_open(user.opener).await {
-                Opened::Value { value, cache_hit } => {
-                    return Ok((user, CacheValue { value, cache_hit }));
-                }
-                Opened::Failed(trouble) => {
-                    drop(user);
-                    return Err(trouble.into_failure());
-                }
-                // The opener's make is used up; but then it was the opener's to hear of it.
-                Opened::Again if run.is_some() => drop(user),
-                Opened::Again | Opened::Closed => return Err(closed()),
+        let mut newcomer = None;
+        while run.is_some() {
+            let entered = self.enter(hash, &key, &mut run, &mut newcomer, inside.as_ref());
+            if let Entered::Absent = entered {
+                newcomer = Some(self.newcomer(key.clone()));
+                continue;
+            }
+            match self.outcome(entered).await? {
+                Outcome::Lease(tenure, cache_hit) => return Ok(Lease::new(tenure, cache_hit)),
+                Outcome::Failed(trouble) => return Err(trouble.into_failure()),
+                Outcome::Again(again) => run = again,
+                Outcome::Absent | Outcome::Closed | Outcome::Over(_) => break,
             }
         }
+        Err(self.closed())
     }
 
-    fn join(&self, key: &K, run: &mut Option<RunContext<T, E>>) -> Join<K, T, E> {
-        // Cloned before the lock is taken: a key's `Clone` is the user's.
-        let (for_map, for_request) = (key.clone(), key.clone());
-        let generation = Generation::new();
-        self.shared.change(|state| {
-            if state.closed {
-                return Join::Closed;
+    async fn outcome(&self, entered: Entered<K, T, E>) -> Result<Outcome<K, T, E>, Failure<E>> {
+        Ok(match entered {
+            Entered::Lease(tenure) => Outcome::Lease(tenure, true),
+            Entered::Wait(ticket) => Waiting::new(self, ticket).await,
+            Entered::Absent => Outcome::Absent,
+            Entered::Closed => Outcome::Closed,
+            Entered::Full => {
+                return Err(Failure::library(LibraryFailure::Full { what: self.what() }));
             }
-            if let Some(known) = state.generations.get(key) {
-                let known = Arc::clone(known);
-                return if known.try_join() {
-                    Join::Joined(User::new(self.clone(), known, false))
-                } else {
-                    Join::Wait(known)
-                };
-            }
-            let Some(run) = run.take() else {
-                return Join::Closed;
-            };
-            state.generations.insert(for_map, Arc::clone(&generation));
-            state.requests.push_back(Request {
-                key: for_request,
-                generation: Arc::clone(&generation),
-                run,
-            });
-            Join::Joined(User::new(self.clone(), generation, true))
+            Entered::Cycle(cycle) => return Err(cycle.into_failure()),
         })
     }
-}
 
-fn closed<E>() -> Failure<E> {
-    Failure::library(LibraryFailure::Closed {
-        what: "the cache".into(),
-    })
-}
-
-/// What came of asking for a key.
-enum Join<K, T, E> {
-    Joined(User<K, T, E>),
-    /// It is being torn down.
-    Wait(Arc<Generation<T, E>>),
-    Closed,
-}
-
-/// A user of a generation, who leaves when dropped.
-struct User<K, T, E> {
-    cache: ContextCache<K, T, E>,
-    generation: Arc<Generation<T, E>>,
-    opener: bool,
-    /// Its block's place among those that are cancelled if the service goes.
-    block: Option<u64>,
-    here: bool,
-    listens: bool,
-}
-
-impl<K, T, E> User<K, T, E> {
-    fn new(cache: ContextCache<K, T, E>, generation: Arc<Generation<T, E>>, opener: bool) -> Self {
-        Self {
-            cache,
-            generation,
-            opener,
-            block: None,
-            here: true,
-            listens: false,
+    fn what(&self) -> std::borrow::Cow<'static, str> {
+        match &self.settings.name {
+            Some(name) => format!("the cache `{name}`").into(),
+            None => "the cache".into(),
         }
     }
 
-    /// Leaves; the last user waits for the exit and hears of its failure.
-    async fn leave(mut self) -> Option<Trouble<E>> {
-        self.remove_block();
-        self.here = false;
-        self.listens = self.generation.leave(self.opener, true).last;
-        if !self.listens {
-            return None;
-        }
-        self.generation.wait_over().await;
-        self.listens = false;
-        self.generation.take_trouble()
-    }
-
-    fn remove_block(&mut self) {
-        if let Some(id) = self.block.take() {
-            self.generation.remove_block(id);
-        }
+    pub(crate) fn closed(&self) -> Failure<E> {
+        Failure::library(LibraryFailure::Closed { what: self.what() })
     }
 }
 
-impl<K, T, E> Drop for User<K, T, E> {
-    fn drop(&mut self) {
-        self.remove_block();
-        let unheard = if self.here {
-            self.generation.leave(self.opener, false).unheard
-        } else if self.listens {
-            self.generation.take_trouble()
-        } else {
-            None
-        };
-        // What it waited for, or would have been told, is the service's now.
-        if let Some(trouble) = unheard {
-            self.cache
-                .shared
-                .change(|state| state.unheard.push(trouble));
-        }
-    }
-}
-
-impl<K, T, E> Clone for ContextCache<K, T, E> {
+impl<K, T, E, S: Clone> Clone for ContextCache<K, T, E, S> {
     fn clone(&self) -> Self {
-        self.shared.n_handles.fetch_add(1, Ordering::Relaxed);
+        let hasher = self.hasher.clone();
+        self.core.add_handle();
         Self {
-            shared: Arc::clone(&self.shared),
+            core: Arc::clone(&self.core),
+            hasher,
         }
     }
 }
 
-impl<K, T, E> Drop for ContextCache<K, T, E> {
+impl<K, T, E, S> Drop for ContextCache<K, T, E, S> {
     fn drop(&mut self) {
-        if self.shared.n_handles.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.close();
-        }
+        self.core.remove_handle();
     }
 }
 
-impl<K, T, E> Default for ContextCache<K, T, E> {
+impl<K: fmt::Debug, T, E> Default for ContextCache<K, T, E> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<K, T, E> fmt::Debug for ContextCache<K, T, E> {
+impl<K, T, E, S> fmt::Debug for ContextCache<K, T, E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (n_keys, closed) = {
-            let state = self.shared.lock();
-            (state.generations.len(), state.closed)
-        };
         f.debug_struct("ContextCache")
-            .field("n_keys", &n_keys)
-            .field("closed", &closed)
+            .field("n_keys", &self.len())
+            .field("closed", &self.is_closed())
             .finish()
     }
-}
-
-/// The shared value, in the hands of one user.
-///
-/// It dereferences to the value. A value that is moved out of the block, by a clone for instance, may
-/// outlive the resource: that is the user's decision.
-pub struct CacheValue<T> {
-    value: Arc<T>,
-    cache_hit: bool,
-}
-
-impl<T> CacheValue<T> {
-    /// Whether the resource was there already: true for all but exactly one user of each set-up.
-    #[must_use]
-    pub fn cache_hit(&self) -> bool {
-        self.cache_hit
-    }
-
-    /// The value, cloned if others share it.
-    #[must_use]
-    pub fn into_inner(self) -> T
-    where
-        T: Clone,
-    {
-        Arc::unwrap_or_clone(self.value)
-    }
-}
-
-impl<T> Deref for CacheValue<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for CacheValue<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheValue")
-            .field("value", &self.value)
-            .field("cache_hit", &self.cache_hit)
-            .finish()
-    }
-}
-
-/// Opens `key` of `cache` for as long as `body` runs: the resource is shared with everybody who has it
-/// open, and torn down when the last of them leaves.
-///
-/// `make_context` is called only if the key is not alive.
-///
-/// # Errors
-///
-/// The body's failure; the failure of the set-up, for the opener; the failure of the exit, for the last
-/// user; both in a group if the last user's body had failed, too. Otherwise as [`ContextCache::open`].
-///
-/// # Panics
-///
-/// As [`ContextCache::open`].
-///
-/// # Cancel safety
-///
-/// As [`ContextCache::open`]; dropped from outside, the user leaves at once and does not wait for the
-/// exit, which the service runs.
-///
-/// # Examples
-///
-/// See [`ContextCache`].
-#[track_caller]
-pub fn maybe_open_context<K, T, E, C, M, R, F, Fut>(
-    cache: &ContextCache<K, T, E>,
-    key: K,
-    make_context: M,
-    body: F,
-) -> impl Future<Output = Result<R, Failure<E>>> + use<K, T, E, C, M, R, F, Fut>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    T: Send + Sync + 'static,
-    E: Send + 'static,
-    C: AsyncContext<Value = T, Error = E>,
-    C::Run: Send + 'static,
-    M: FnOnce() -> C + Send + 'static,
-    F: FnOnce(bool, CacheValue<T>) -> Fut,
-    Fut: Future<Output = Result<R, Failure<E>>>,
-{
-    with_context(cache.open(key, make_context), move |value| {
-        body(value.cache_hit(), value)
-    })
 }

@@ -2,36 +2,44 @@
 
 use std::{
     future::{Future, pending, poll_fn},
-    hash::Hash,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use trionics_errgroup::Failure;
 use trionics_gather::{Slot, acm, with_context};
-use trionics_nursery::{CancelScope, Nursery, open_nursery, shield};
-
-use crate::{
-    cache::{ContextCache, Request, Shared},
-    generation::{Generation, Trouble},
+use trionics_nursery::{
+    CancelScope, Nursery, Sleep,
+    internal::{Tag, set_tag},
+    open_nursery, shield, sleep,
 };
 
-impl<K, T, E> ContextCache<K, T, E>
+use crate::{
+    cache::ContextCache,
+    core::{Core, Usage, Work},
+    trouble::Trouble,
+};
+
+impl<K, T, E, S> ContextCache<K, T, E, S>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Send + Sync + 'static,
     T: Send + Sync + 'static,
     E: Send + 'static,
 {
     /// Runs the cache's resources, until the cache is closed and the last of them is torn down.
     ///
-    /// Start it as a child of the nursery that is to own the resources. Keys that are opened before it
-    /// runs wait for it.
+    /// Start it as a child of the nursery that is to own the resources, with
+    /// [`start_soon`](Nursery::start_soon) or, to have set-ups and exits run elsewhere, with
+    /// [`start_soon_on`](Nursery::start_soon_on) an executor. Keys that are opened before it runs wait for
+    /// it.
     ///
     /// # Errors
     ///
-    /// Failures of set-ups and exits that no user stayed to hear of.
+    /// Failures of set-ups and exits that no user stayed to hear of, unless there is a
+    /// [handler](crate::CacheOptions::on_unheard_failure) for them.
     ///
     /// # Panics
     ///
@@ -39,102 +47,120 @@ where
     ///
     /// # Cancel safety
     ///
-    /// When its scope is cancelled the cache closes at once, the users' blocks are cancelled, and each
-    /// resource is torn down once its users have left. If it is dropped from outside, the resources are dropped
-    /// at once; users who wait are told that the cache is closed.
+    /// When its scope is cancelled the cache closes at once, the users' blocks are cancelled, leases are
+    /// marked [detached](crate::Lease::is_detached), and each resource is torn down once its users have
+    /// left. If it is dropped from outside, the resources are dropped at once; users who wait are told
+    /// that the cache is closed.
     ///
     /// # Examples
     ///
-    /// See [`ContextCache`].
+    /// On a thread pool:
+    ///
+    /// ```
+    /// use futures::executor::ThreadPool;
+    /// use trionics_cache::ContextCache;
+    /// use trionics_errgroup::Failure;
+    /// use trionics_gather::{Slot, acm};
+    /// use trionics_nursery::{Nursery, open_nursery, spawn_with};
+    ///
+    /// let pool = ThreadPool::builder().pool_size(1).create().unwrap();
+    /// let on_pool = spawn_with(|task| pool.spawn_ok(task));
+    /// # futures::executor::block_on(async {
+    /// let cache: ContextCache<u8, u8> = ContextCache::new();
+    /// open_nursery(async |n: Nursery<'_>| {
+    ///     n.start_soon_on(&on_pool, cache.serve());
+    ///     let context = || acm(async |slot: Slot<u8>| {
+    ///         slot.provide(1).await;
+    ///         Ok::<(), Failure>(())
+    ///     });
+    ///     assert_eq!(*cache.open(1, context).await?, 1);
+    ///     cache.close();
+    ///     Ok(())
+    /// })
+    /// .await
+    /// .unwrap();
+    /// # });
+    /// ```
     #[track_caller]
-    pub fn serve(&self) -> impl Future<Output = Result<(), Failure<E>>> + Send + use<K, T, E> {
-        let shared = Arc::clone(self.shared());
-        let first = !std::mem::replace(&mut shared.lock().is_served, true);
+    pub fn serve(&self) -> impl Future<Output = Result<(), Failure<E>>> + Send + use<K, T, E, S> {
+        let core = Arc::clone(self.core());
         assert!(
-            first,
+            core.begin_service(),
             "this cache is being served already: call `serve` once, and clone the cache"
         );
         // Made here, so that a service that is dropped before its first poll closes the cache, too.
-        let closer = Closer { shared };
+        let closer = Closer { core };
         async move {
             let closer = closer;
-            let shared = &closer.shared;
+            let core = &closer.core;
             open_nursery(async |n: Nursery<'_, E>| {
                 // Exits may take their time; what is opened meanwhile must not wait for them.
-                let _refuser = Refuser { shared };
-                while let Some(work) = next(shared).await {
-                    match work {
-                        Work::SetUp(request) => n.start_soon(live(Arc::clone(shared), request)),
-                        Work::Unheard(trouble) => return Err(trouble.into_failure()),
+                let _refuser = Refuser { core };
+                loop {
+                    match next(core).await {
+                        Work::SetUp(at, generation) => {
+                            n.start_soon(live(Arc::clone(core), at, generation));
+                        }
+                        Work::Unheard(trouble) => core.tell(trouble)?,
+                        Work::Nothing => return Ok(()),
                     }
                 }
-                Ok(())
             })
             .await
         }
     }
 }
 
-enum Work<K, T, E> {
-    SetUp(Request<K, T, E>),
-    Unheard(Trouble<E>),
+impl<K, T, E> Core<K, T, E> {
+    /// Tells the handler what no user heard, or gives it back for the service's outcome.
+    fn tell(&self, trouble: Trouble<E>) -> Result<(), Failure<E>> {
+        let failure = trouble.into_failure();
+        match &self.settings.handler {
+            Some(handler) => {
+                handler(failure);
+                Ok(())
+            }
+            None => Err(failure),
+        }
+    }
 }
 
-/// What the service has to do next; `None` when the cache is closed and nothing is left.
-async fn next<K, T, E>(shared: &Shared<K, T, E>) -> Option<Work<K, T, E>> {
-    poll_fn(|cx| {
-        let waker = cx.waker().clone();
-        let (work, replaced) = {
-            let mut state = shared.lock();
-            if let Some(trouble) = state.unheard.pop() {
-                (Poll::Ready(Some(Work::Unheard(trouble))), None)
-            } else if let Some(request) = state.requests.pop_front() {
-                (Poll::Ready(Some(Work::SetUp(request))), None)
-            } else if state.closed && state.generations.is_empty() {
-                (Poll::Ready(None), None)
-            } else {
-                (Poll::Pending, state.service.replace(waker))
-            }
-        };
-        drop(replaced);
-        work
-    })
-    .await
+/// What the service has to do next.
+async fn next<K, T, E>(core: &Core<K, T, E>) -> Work<E> {
+    // A waker is cloned before the lock is taken: it is the executor's code.
+    poll_fn(|cx| core.poll_work(cx.waker().clone())).await
 }
 
 /// One generation, from its set-up to the end of its exit.
 async fn live<K, T, E>(
-    shared: Arc<Shared<K, T, E>>,
-    request: Request<K, T, E>,
+    core: Arc<Core<K, T, E>>,
+    at: usize,
+    generation: u64,
 ) -> Result<(), Failure<E>>
 where
-    K: Eq + Hash,
+    K: Send + Sync + 'static,
     T: Send + Sync + 'static,
     E: Send + 'static,
 {
-    let Request {
-        key,
-        generation,
-        run,
-    } = request;
-    let finisher = Finisher {
-        shared,
-        key: Some(key),
-        generation: Arc::clone(&generation),
-    };
-    if generation.is_left() {
-        // Who wanted it has gone before it was begun.
-        drop(finisher);
+    let set_up = CancelScope::new();
+    let Some((run, identity)) = core.begin(at, generation, &set_up) else {
         return Ok(());
-    }
+    };
+    let finisher = Finisher {
+        core: &core,
+        at,
+        generation,
+        is_over: false,
+    };
+    set_tag(&set_up, identity as Arc<dyn Tag>);
     // In an async block, so that a panic of the user's `make` comes out of a poll.
     let context = acm(async |slot: Slot<T>| run(slot).await);
     let used = with_context(context, async |value| {
-        generation.set_open(value);
-        until_left(&generation).await;
+        core.set_open(at, generation, value);
+        until_left(&core, at, generation).await;
         Ok(())
     });
-    let trouble = match catch_panic(generation.set_up.run(used)).await {
+    let trouble = match catch_panic(set_up.run(used)).await {
         Ok(Ok(Ok(()))) => None,
         // Nobody waited any more, and the set-up has unwound.
         Ok(Err(_cancelled)) => None,
@@ -142,22 +168,26 @@ where
         Err(payload) => Some(Trouble::Panic(payload)),
     };
     match finisher.finish(trouble) {
-        Some(unheard) => Err(unheard.into_failure()),
+        Some(unheard) => core.tell(unheard),
         None => Ok(()),
     }
 }
 
 /// Waits until the last user has left; a cancellation makes them leave, and waits for it: no use after
 /// the exit.
-async fn until_left<T, E>(generation: &Generation<T, E>) {
-    let evicts = EvictOnDrop { generation };
+async fn until_left<K, T, E>(core: &Core<K, T, E>, at: usize, generation: u64) {
+    let evicts = EvictOnDrop {
+        core,
+        at,
+        generation,
+    };
     // Stopped by itself, before the shield beside it is over.
     let scope = CancelScope::new();
     let mut stopped = pin!(scope.run(async move {
         let _evicts = evicts;
         pending::<()>().await;
     }));
-    let mut left = pin!(shield(generation.wait_left()));
+    let mut left = pin!(shield(wait_left(core, at, generation)));
     poll_fn(|cx| {
         // Does not return: nobody cancels its scope but those around it.
         let _pending = stopped.as_mut().poll(cx);
@@ -166,14 +196,53 @@ async fn until_left<T, E>(generation: &Generation<T, E>) {
     .await;
 }
 
-/// Makes the users leave when the frame that holds it is stopped.
-struct EvictOnDrop<'a, T, E> {
-    generation: &'a Generation<T, E>,
+/// Waits until nobody uses the generation any more, and its idle time is over.
+async fn wait_left<K, T, E>(core: &Core<K, T, E>, at: usize, generation: u64) {
+    // The usage that it runs for, and the timer.
+    let mut timer: Option<(Usage, Pin<Box<Sleep>>)> = None;
+    poll_fn(|cx| {
+        loop {
+            let usage = core.poll_usage(at, generation, cx.waker().clone());
+            let period = match usage {
+                Usage::Left => return Poll::Ready(()),
+                Usage::InUse => None,
+                Usage::Idle(_, period) => Some(period),
+                Usage::Detached => core.settings.lease_grace,
+            };
+            // For ever is for ever, also where there is no clock.
+            let Some(period) = period.filter(|&period| period < Duration::MAX) else {
+                timer = None;
+                return Poll::Pending;
+            };
+            if timer.as_ref().is_none_or(|(known, _)| *known != usage) {
+                timer = Some((usage, Box::pin(sleep(period))));
+            }
+            let Some((_, running)) = &mut timer else {
+                return Poll::Pending;
+            };
+            if running.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            timer = None;
+            match usage {
+                Usage::Idle(number, _) => core.expire(at, generation, number),
+                _ => core.give_up_users(at, generation),
+            }
+        }
+    })
+    .await;
 }
 
-impl<T, E> Drop for EvictOnDrop<'_, T, E> {
+/// Makes the users leave when the frame that holds it is stopped.
+struct EvictOnDrop<'a, K, T, E> {
+    core: &'a Core<K, T, E>,
+    at: usize,
+    generation: u64,
+}
+
+impl<K, T, E> Drop for EvictOnDrop<'_, K, T, E> {
     fn drop(&mut self) {
-        self.generation.evict();
+        self.core.evict(self.at, self.generation);
     }
 }
 
@@ -197,88 +266,50 @@ async fn catch_panic<F: Future>(future: F) -> std::thread::Result<F::Output> {
     .await
 }
 
-/// Takes a generation out of the cache once its exit is over, also where it was stopped.
-struct Finisher<K: Eq + Hash, T, E> {
-    shared: Arc<Shared<K, T, E>>,
-    key: Option<K>,
-    generation: Arc<Generation<T, E>>,
+/// Ends a generation, also where it was stopped.
+struct Finisher<'a, K, T, E> {
+    core: &'a Core<K, T, E>,
+    at: usize,
+    generation: u64,
+    is_over: bool,
 }
 
-impl<K: Eq + Hash, T, E> Finisher<K, T, E> {
+impl<K, T, E> Finisher<'_, K, T, E> {
     fn finish(mut self, trouble: Option<Trouble<E>>) -> Option<Trouble<E>> {
-        let panicked = self.forget();
-        self.generation.finish(trouble).or(panicked)
-    }
-
-    /// Removes the key.
-    fn forget(&mut self) -> Option<Trouble<E>> {
-        let key = self.key.take()?;
-        let generation = &self.generation;
-        let (removed, panicked) = self.shared.change(|state| {
-            // A key's `Hash` and `Eq` are the user's; where they panic the place is found without them.
-            match catch_unwind(AssertUnwindSafe(|| state.generations.remove_entry(&key))) {
-                Ok(removed) => (removed, None),
-                Err(payload) => {
-                    state
-                        .generations
-                        .retain(|_key, known| !Arc::ptr_eq(known, generation));
-                    (None, Some(Trouble::Panic(payload)))
-                }
-            }
-        });
-        drop(removed);
-        panicked
+        self.is_over = true;
+        self.core.over(self.at, self.generation, trouble)
     }
 }
 
-impl<K: Eq + Hash, T, E> Drop for Finisher<K, T, E> {
+impl<K, T, E> Drop for Finisher<'_, K, T, E> {
     fn drop(&mut self) {
-        if self.key.is_some() {
-            // The service was stopped or dropped, or the set-up was not wanted.
-            self.generation.evict();
-            let panicked = self.forget();
-            self.generation.finish(None);
-            if let Some(trouble) = panicked {
-                self.shared.change(|state| state.unheard.push(trouble));
-            }
+        if !self.is_over {
+            // The service is stopped or dropped: nobody is to try after this one.
+            self.core.close();
+            self.core.evict(self.at, self.generation);
+            self.core.over(self.at, self.generation, None);
         }
     }
 }
 
 /// Closes the cache when the service takes no more orders, for whatever reason.
 struct Refuser<'a, K, T, E> {
-    shared: &'a Shared<K, T, E>,
+    core: &'a Core<K, T, E>,
 }
 
 impl<K, T, E> Drop for Refuser<'_, K, T, E> {
     fn drop(&mut self) {
-        let requests = self.shared.change(|state| {
-            state.closed = true;
-            std::mem::take(&mut state.requests)
-        });
-        for request in &requests {
-            request.generation.evict();
-            request.generation.finish(None);
-        }
+        self.core.refuse();
     }
 }
 
 /// Leaves nothing behind when the service ends, for whatever reason.
 struct Closer<K, T, E> {
-    shared: Arc<Shared<K, T, E>>,
+    core: Arc<Core<K, T, E>>,
 }
 
 impl<K, T, E> Drop for Closer<K, T, E> {
     fn drop(&mut self) {
-        drop(Refuser {
-            shared: &self.shared,
-        });
-        let generations = self
-            .shared
-            .change(|state| std::mem::take(&mut state.generations));
-        for generation in generations.values() {
-            generation.evict();
-            generation.finish(None);
-        }
+        self.core.end_service();
     }
 }

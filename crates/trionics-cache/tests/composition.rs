@@ -5,7 +5,7 @@ mod common;
 use common::{Cache, Notes, Resource, Word, cancelled_after, errors, now, seconds, served, user};
 use futures::join;
 use trionics_cache::{CacheValue, maybe_open_context};
-use trionics_errgroup::{Failure, LibraryFailure};
+use trionics_errgroup::Failure;
 use trionics_gather::{AsyncContext, Slot, acm, gather_contexts, with_context};
 use trionics_nursery::testing;
 
@@ -14,8 +14,8 @@ fn open(
     cache: &Cache,
     key: Word,
     resource: Resource,
-) -> impl AsyncContext<Value = CacheValue<usize>, Error = Word> + use<> {
-    cache.open(key, move || resource.context())
+) -> impl AsyncContext<Value = CacheValue<Word, usize, Word>, Error = Word> + use<> {
+    cache.context(key, move || resource.context())
 }
 
 /// A use is a context: it is entered with the value and the hit flag.
@@ -57,7 +57,7 @@ fn several_keys_are_gathered() {
                         open(&cache, key, resource)
                     })
                     .into();
-                gather_contexts(uses, async |values: Vec<CacheValue<usize>>| {
+                gather_contexts(uses, async |values: Vec<CacheValue<Word, usize, Word>>| {
                     assert_eq!((now(), cache.len()), (13, 3));
                     Ok(values.iter().map(CacheValue::cache_hit).collect::<Vec<_>>())
                 })
@@ -78,7 +78,7 @@ fn one_key_is_gathered_twice() {
     let (cache, notes) = (Cache::new(), Notes::new());
     served(&cache, async {
         let uses = ["a", "a"].map(|key| open(&cache, key, Resource::new(key, &notes)));
-        let hits = gather_contexts(uses, async |values: [CacheValue<usize>; 2]| {
+        let hits = gather_contexts(uses, async |values: [CacheValue<Word, usize, Word>; 2]| {
             Ok(values.map(|value| value.cache_hit()))
         })
         .await
@@ -174,11 +174,11 @@ impl AsyncContext for InnerUse {
                 inner,
                 notes,
             } = self;
-            let used = cache.open(inner, {
+            let used = cache.context(inner, {
                 let resource = Resource::new(inner, &notes);
                 move || resource.context()
             });
-            with_context(used, async |value: CacheValue<usize>| {
+            with_context(used, async |value: CacheValue<Word, usize, Word>| {
                 let found = if value.cache_hit() { "finds" } else { "opens" };
                 notes.add(format!("{name} {found} {inner}"));
                 slot.provide(*value).await;
@@ -269,27 +269,6 @@ fn nested_keys_are_torn_down_from_the_outside() {
                 "inner is gone"
             ]
         );
-    });
-}
-
-/// C-013, as documented for now: a set-up that opens its own key waits for itself; the end of the service
-/// frees everybody.
-#[test]
-fn a_set_up_that_opens_its_own_key_waits_for_the_end_of_the_service() {
-    let (cache, notes) = (Cache::new(), Notes::new());
-    testing::run(async {
-        let make = holder(&cache, "a", "a", &notes);
-        let (_service, outcome) = join!(
-            cancelled_after(10, cache.serve()),
-            maybe_open_context(&cache, "a", make, async |_hit, _value| Ok(())),
-        );
-        assert_eq!(now(), 10);
-        let failure = outcome.unwrap_err();
-        assert!(
-            matches!(failure.as_library(), Some(LibraryFailure::Closed { .. })),
-            "{failure:?}"
-        );
-        assert_eq!(notes.take(), [""; 0]);
     });
 }
 

@@ -73,10 +73,6 @@ impl AsyncContext for Told {
     }
 }
 
-fn never_made() -> Told {
-    unreachable!("the key is alive")
-}
-
 fn at_once() -> impl AsyncContext<Value = usize, Error = Word, Run: Send + 'static> {
     acm(|slot: Slot<usize>| async move {
         slot.provide(2).await;
@@ -145,7 +141,7 @@ fn a_dropped_user_takes_no_failure_with_it() {
     let (sender, receiver) = oneshot::channel();
     let mut service = Task::new(cache.serve());
     let mut opener = hold(&cache, told(receiver), &leave);
-    let mut other = hold(&cache, never_made, &leave);
+    let mut other = hold(&cache, at_once, &leave);
     opener.waits();
     other.waits();
     service.waits();
@@ -158,27 +154,7 @@ fn a_dropped_user_takes_no_failure_with_it() {
     service.ends().unwrap();
 }
 
-/// A set-up has failed, and its opener is dropped before it has heard: the one who waits is told.
-#[test]
-fn the_next_one_hears_what_a_dropped_opener_did_not() {
-    let (cache, leave) = (Cache::new(), AtomicBool::new(false));
-    let (sender, receiver) = oneshot::channel();
-    let mut service = Task::new(cache.serve());
-    let mut opener = hold(&cache, told(receiver), &leave);
-    let mut other = hold(&cache, never_made, &leave);
-    opener.waits();
-    other.waits();
-    service.waits();
-    sender.send(Err("e")).unwrap();
-    service.waits();
-    drop(opener);
-    assert_eq!(errors(&other.ends().unwrap_err()), ["e"]);
-    service.waits();
-    cache.close();
-    service.ends().unwrap();
-}
-
-/// A set-up has failed, and everybody is dropped before hearing: the service's outcome tells it.
+/// A set-up has failed, and its opener is dropped before hearing: the service's outcome tells it.
 #[test]
 fn the_service_hears_what_nobody_else_did() {
     for opener_first in [true, false] {
@@ -186,7 +162,7 @@ fn the_service_hears_what_nobody_else_did() {
         let (sender, receiver) = oneshot::channel();
         let mut service = Task::new(cache.serve());
         let mut opener = hold(&cache, told(receiver), &leave);
-        let mut other = hold(&cache, never_made, &leave);
+        let mut other = hold(&cache, at_once, &leave);
         opener.waits();
         other.waits();
         service.waits();

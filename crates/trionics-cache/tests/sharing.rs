@@ -48,7 +48,7 @@ fn nothing_is_made_before_the_first_user() {
     let (cache, notes) = (Cache::new(), Notes::new());
     served(&cache, async {
         let resource = Resource::new("a", &notes);
-        let unused = cache.open("a", move || resource.context());
+        let unused = cache.context("a", move || resource.context());
         seconds(3).await;
         drop(unused);
         seconds(3).await;
@@ -135,7 +135,7 @@ fn a_slow_key_holds_up_no_other() {
 fn empty_keys_are_keys() {
     async fn open_twice<K>(key: K)
     where
-        K: Clone + Eq + std::hash::Hash + Send + 'static,
+        K: Clone + std::fmt::Debug + Eq + std::hash::Hash + Send + Sync + 'static,
     {
         let cache: ContextCache<K, u32, &str> = ContextCache::new();
         open_nursery(async |n: Nursery<'_, &'static str>| {

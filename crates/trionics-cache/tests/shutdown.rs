@@ -353,7 +353,7 @@ fn the_service_ends_with_the_last_handle() {
             },
             async {
                 let resource = Resource::new("a", &notes);
-                let held = cache.open("a", move || resource.context());
+                let held = cache.context("a", move || resource.context());
                 let copy = cache.clone();
                 drop(cache);
                 assert!(copy.is_empty());
@@ -443,7 +443,7 @@ impl Hash for Touchy {
     }
 }
 
-/// A panic of a key's `Hash` when the exit is over: nobody is left waiting.
+/// A key's `Hash` and `Eq` are not asked when the exit is over: a panic of theirs strands nobody.
 #[test]
 fn a_panic_of_a_keys_hash_strands_nobody() {
     let touched = Arc::new(AtomicBool::new(false));
@@ -471,9 +471,7 @@ fn a_panic_of_a_keys_hash_strands_nobody() {
             cache.close();
             used
         });
-        let panics: Vec<_> = [service.err(), used.err()].into_iter().flatten().collect();
-        assert_eq!(panics.len(), 1, "{panics:?}");
-        assert!(panics[0].contains("touched"));
+        assert!(service.unwrap().is_ok() && used.unwrap().is_ok());
         assert!(cache.is_empty());
     });
 }

@@ -30,6 +30,11 @@ pub enum LibraryFailure {
         /// What is closed, as the subject of a sentence.
         what: Cow<'static, str>,
     },
+    /// Something that holds a limited number has no place left.
+    Full {
+        /// What is full, as the subject of a sentence.
+        what: Cow<'static, str>,
+    },
     /// Resources that need each other in a circle.
     Cycle {
         /// The resources, in the order in which they were asked for; the first is needed by the last.
@@ -55,6 +60,9 @@ impl fmt::Display for LibraryFailure {
             Self::EmptySet => formatter.write_str("the set is empty: give at least one element, or skip the call"),
             Self::Closed { what } => {
                 write!(formatter, "{what} is closed: start the work before it finishes, or keep it open for longer")
+            }
+            Self::Full { what } => {
+                write!(formatter, "{what} is full: leave something first, give it more room, or let it wait for room")
             }
             Self::Cycle { path } => {
                 for name in path {

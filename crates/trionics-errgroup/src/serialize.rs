@@ -163,6 +163,7 @@ fn library_name(failure: &LibraryFailure) -> &'static str {
         LibraryFailure::NotStarted => "not_started",
         LibraryFailure::EmptySet => "empty_set",
         LibraryFailure::Closed { .. } => "closed",
+        LibraryFailure::Full { .. } => "full",
         LibraryFailure::Cycle { .. } => "cycle",
         LibraryFailure::NotProvided => "not_provided",
         LibraryFailure::ContextEnded => "context_ended",

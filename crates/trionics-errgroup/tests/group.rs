@@ -379,6 +379,12 @@ fn library_failures_say_what_to_do() {
             "the cache is closed: start the work before",
         ),
         (
+            LibraryFailure::Full {
+                what: "the cache".into(),
+            },
+            "the cache is full: leave something first",
+        ),
+        (
             LibraryFailure::Cycle { path: vec![] },
             "open one of them outside",
         ),

@@ -6,7 +6,8 @@ use std::{
     marker::PhantomData,
     panic::Location,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
@@ -17,7 +18,7 @@ pub use trionics_nursery::internal::BlockEnd;
 
 use crate::{
     boxed::{BoxContext, LocalBoxContext},
-    delivery::Delivery,
+    delivery::{Delivery, Parcel},
     map::Map,
 };
 
@@ -192,6 +193,7 @@ impl<V> Slot<V> {
         let guest = self.delivery.guest();
         Provide {
             delivery: Some((self.delivery, value)),
+            parcel: None,
             guest,
         }
     }
@@ -208,6 +210,8 @@ pin_project! {
     #[must_use = "await it: the exit begins when it returns"]
     pub struct Provide<V> {
         delivery: Option<(Delivery<V>, V)>,
+        // Where the value went; until the block has ended.
+        parcel: Option<Arc<Parcel<V>>>,
         #[pin]
         guest: Guest,
     }
@@ -219,9 +223,13 @@ impl<V> Future for Provide<V> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BlockEnd> {
         let this = self.project();
         if let Some((delivery, value)) = this.delivery.take() {
-            delivery.deliver(value);
+            *this.parcel = Some(delivery.deliver(value));
         }
-        this.guest.poll(cx)
+        let end = ready!(this.guest.poll(cx));
+        if let Some(parcel) = this.parcel.take() {
+            parcel.discard();
+        }
+        Poll::Ready(end)
     }
 }
 

@@ -43,12 +43,13 @@ impl<V> Delivery<V> {
         Guest::new(self.block.clone(), self.place.clone(), self.location)
     }
 
-    /// Puts the value where the block finds it.
-    pub(crate) fn deliver(self, value: V) {
+    /// Puts the value where the block finds it, and says where that is.
+    pub(crate) fn deliver(self, value: V) -> Arc<Parcel<V>> {
         self.parcel.deliver(value);
         if let Some(turn) = &self.turn {
             turn.end();
         }
+        self.parcel
     }
 }
 
@@ -89,6 +90,12 @@ impl<V> Parcel<V> {
                 unreachable!("the block starts when all values are there")
             }
         }
+    }
+
+    /// Drops the value if the block never came to take it: the exit is to find it gone.
+    pub(crate) fn discard(&self) {
+        let discarded = self.put(ParcelState::Taken);
+        drop(discarded);
     }
 
     /// The context has called `provide`, and the future was polled.

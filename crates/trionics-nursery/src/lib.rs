@@ -85,6 +85,7 @@ mod scope;
 mod settings;
 mod shield;
 mod sync;
+mod tag;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "tracing")]
@@ -142,6 +143,7 @@ pub mod internal {
             raw::{BodyEnd, RawEnd, RawNursery, open_children},
         },
         scope::{cancel_scope, move_scope, scope_at},
+        tag::{Tag, current_tag, set_tag},
     };
 }
 

@@ -33,6 +33,7 @@ use crate::{
         AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, ProcessU64, ProcessUsize,
         lock,
     },
+    tag::Tag,
     wake::WakeList,
 };
 
@@ -188,6 +189,8 @@ struct State {
     sets_environment: bool,
     /// The patience that was set here, whatever is inherited.
     patience: Option<Duration>,
+    /// What runs here and inside belongs to, if that was said here.
+    tag: Option<Arc<dyn Tag>>,
     /// The parent was chosen by the program; whoever polls the frame does not change it.
     anchored: bool,
     /// How long what runs inside may go on once the frame is effectively cancelled.
@@ -250,6 +253,7 @@ impl Node {
                 follower: None,
                 sets_environment: false,
                 patience: None,
+                tag: None,
                 environment: None,
                 anchored: false,
                 grace: None,
@@ -398,9 +402,15 @@ impl Node {
             let mut state = self.lock();
             state.patience = Some(patience);
             let inherited = state.environment.take();
-            state.environment = state.with_own_patience(inherited.as_ref());
+            state.environment = state.with_own(inherited.as_ref());
             inherited
         };
+        drop(replaced);
+    }
+
+    /// Says what runs here belongs to; before the node is linked.
+    pub(crate) fn set_tag(&self, tag: Arc<dyn Tag>) {
+        let replaced = self.lock().tag.replace(tag);
         drop(replaced);
     }
 
@@ -421,17 +431,17 @@ impl Node {
 }
 
 impl State {
-    /// What a frame inherits, with its own patience in place of the inherited one.
-    fn with_own_patience(&self, inherited: Option<&Arc<Environment>>) -> Option<Arc<Environment>> {
-        let Some(patience) = self.patience else {
+    /// What a frame inherits, with its own patience and tag in place of the inherited ones.
+    fn with_own(&self, inherited: Option<&Arc<Environment>>) -> Option<Arc<Environment>> {
+        if self.patience.is_none() && self.tag.is_none() {
             return inherited.cloned();
-        };
-        Some(Arc::new(Environment {
-            patience: Some(patience),
-            ..inherited
-                .map(|inherited| Environment::clone(inherited))
-                .unwrap_or_default()
-        }))
+        }
+        let mut environment = inherited
+            .map(|inherited| Environment::clone(inherited))
+            .unwrap_or_default();
+        environment.patience = self.patience.or(environment.patience);
+        environment.tag = self.tag.clone().or(environment.tag);
+        Some(Arc::new(environment))
     }
 
     fn why_cancelled(&self) -> Option<&Cancelled> {
@@ -719,7 +729,7 @@ impl Node {
                 self.parent_address.store(0, Ordering::Relaxed);
                 self.set_live(&mut state, live.unwrap_or_else(|| self.is_live()));
                 if !state.sets_environment {
-                    let own = state.with_own_patience(None);
+                    let own = state.with_own(None);
                     wakers.drop_later(std::mem::replace(&mut state.environment, own));
                 }
                 let (before, after) = self.inherit(&mut state, 0, None);
@@ -751,7 +761,7 @@ impl Node {
             self.set_live(&mut state, live);
             parent_state.live += usize::from(live);
             if !state.sets_environment {
-                let inherited = state.with_own_patience(parent_state.environment.as_ref());
+                let inherited = state.with_own(parent_state.environment.as_ref());
                 wakers.drop_later(std::mem::replace(&mut state.environment, inherited));
             }
             // The reason is that of the new place.

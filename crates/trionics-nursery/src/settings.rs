@@ -18,6 +18,7 @@ use crate::{
     frame::{Frame, Framed},
     node::Node,
     report::{FrameKind, Hook, Report},
+    tag::Tag,
 };
 
 /// How long a cancelled frame waits for frames inside that nobody polls, unless set.
@@ -29,6 +30,7 @@ pub(crate) struct Environment {
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) patience: Option<Duration>,
     pub(crate) hook: Option<Hook>,
+    pub(crate) tag: Option<Arc<dyn Tag>>,
 }
 
 /// Chooses the clock, the patience and the report hook for everything that runs inside.
@@ -175,6 +177,7 @@ impl<F: Future> Future for WithSettings<F> {
                 clock: chosen.clock.or(around.clock),
                 patience: chosen.patience.or(around.patience),
                 hook: chosen.hook.or(around.hook),
+                tag: around.tag,
             });
         }
         this.framed.poll_valued(cx)

@@ -1,0 +1,78 @@
+//! What a key's resource is known by: to its users, in messages, and in the search for cycles.
+
+use std::sync::Arc;
+
+use trionics_nursery::internal::Tag;
+
+use crate::sync::{AtomicU64, Ordering, ProcessOrdering, ProcessU64};
+
+/// Counts the identities of this process.
+static NEXT_ID: ProcessU64 = ProcessU64::new(1);
+
+/// One life of a key in a cache.
+pub(crate) struct Identity<K> {
+    pub(crate) key: K,
+    id: u64,
+    /// Writes the key.
+    describe: fn(&K) -> String,
+    cache_name: Option<Arc<str>>,
+    /// The last generation to which the key does not lead any more; they are numbered upwards.
+    superseded: AtomicU64,
+    /// The last generation whose users were asked to leave.
+    detached: AtomicU64,
+}
+
+impl<K> Identity<K> {
+    pub(crate) fn new(
+        key: K,
+        describe: fn(&K) -> String,
+        cache_name: Option<Arc<str>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            id: NEXT_ID.fetch_add(1, ProcessOrdering::Relaxed),
+            describe,
+            cache_name,
+            superseded: AtomicU64::new(0),
+            detached: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Who remembers this generation must not join it any more. Under the lock of the core's state.
+    pub(crate) fn supersede(&self, generation: u64) {
+        self.superseded.store(generation, Ordering::Release);
+    }
+
+    /// The users of this generation are asked to leave. Under the lock of the core's state.
+    pub(crate) fn detach(&self, generation: u64) {
+        self.supersede(generation);
+        self.detached.store(generation, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn is_superseded(&self, generation: u64) -> bool {
+        self.superseded.load(Ordering::Acquire) >= generation
+    }
+
+    pub(crate) fn is_detached(&self, generation: u64) -> bool {
+        self.detached.load(Ordering::Acquire) >= generation
+    }
+}
+
+impl<K: Send + Sync> Tag for Identity<K> {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn name(&self) -> String {
+        let key = (self.describe)(&self.key);
+        match &self.cache_name {
+            Some(name) => format!("{name}[{key}]"),
+            None => key,
+        }
+    }
+}

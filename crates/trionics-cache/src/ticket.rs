@@ -1,0 +1,113 @@
+//! Those who wait for a key, and their queue.
+
+use std::{sync::Arc, task::Waker};
+
+use slab::Slab;
+
+use crate::{core::RunContext, cycle::Edge, tenure::Tenure, trouble::Trouble};
+
+/// Somebody who waits: for a value, or for the end of an exit.
+pub(crate) struct Ticket<K, T, E> {
+    pub(crate) place: usize,
+    /// Tells it apart from a later ticket with the same number.
+    pub(crate) serial: u64,
+    /// Its context, unless it only looks, or its turn has come.
+    pub(crate) run: Option<RunContext<T, E>>,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) outcome: Option<Outcome<K, T, E>>,
+    /// The wait as others see it that look for cycles.
+    pub(crate) edge: Option<Edge>,
+    queued: bool,
+    previous: Option<usize>,
+    next: Option<usize>,
+}
+
+/// What came of the wait.
+pub(crate) enum Outcome<K, T, E> {
+    /// A share of the value, and whether it was a hit.
+    Lease(Arc<Tenure<K, T, E>>, bool),
+    /// The set-up failed, and this is the one to hear of it.
+    Failed(Trouble<E>),
+    /// The resource is not the key's any more: ask again, with the context if it was not used.
+    Again(Option<RunContext<T, E>>),
+    /// There is no value, and this one only looked.
+    Absent,
+    Closed,
+    /// The exit is over.
+    Over(Option<Trouble<E>>),
+}
+
+impl<K, T, E> Outcome<K, T, E> {
+    pub(crate) fn is_trouble(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Over(Some(_)))
+    }
+}
+
+impl<K, T, E> Ticket<K, T, E> {
+    pub(crate) fn new(
+        place: usize,
+        serial: u64,
+        run: Option<RunContext<T, E>>,
+        edge: Option<Edge>,
+    ) -> Self {
+        Self {
+            place,
+            serial,
+            run,
+            waker: None,
+            outcome: None,
+            edge,
+            queued: false,
+            previous: None,
+            next: None,
+        }
+    }
+
+    pub(crate) fn is_queued(&self) -> bool {
+        self.queued
+    }
+}
+
+/// The queue of a place: tickets that know their neighbors, so that any of them can leave at once.
+#[derive(Default)]
+pub(crate) struct Line {
+    first: Option<usize>,
+    last: Option<usize>,
+    len: usize,
+}
+
+impl Line {
+    pub(crate) fn first(&self) -> Option<usize> {
+        self.first
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn push<K, T, E>(&mut self, id: usize, tickets: &mut Slab<Ticket<K, T, E>>) {
+        let ticket = &mut tickets[id];
+        ticket.queued = true;
+        ticket.previous = self.last;
+        match self.last.replace(id) {
+            Some(last) => tickets[last].next = Some(id),
+            None => self.first = Some(id),
+        }
+        self.len += 1;
+    }
+
+    pub(crate) fn remove<K, T, E>(&mut self, id: usize, tickets: &mut Slab<Ticket<K, T, E>>) {
+        let ticket = &mut tickets[id];
+        ticket.queued = false;
+        let (previous, next) = (ticket.previous.take(), ticket.next.take());
+        match previous {
+            Some(previous) => tickets[previous].next = next,
+            None => self.first = next,
+        }
+        match next {
+            Some(next) => tickets[next].previous = previous,
+            None => self.last = previous,
+        }
+        self.len -= 1;
+    }
+}

@@ -1,0 +1,47 @@
+//! The wait for an outcome.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use crate::{core::Core, ticket::Outcome};
+
+/// Waits for the outcome of a ticket; dropped before, it gives the ticket up.
+pub(crate) struct Waiting<'a, K, T, E> {
+    core: &'a Core<K, T, E>,
+    ticket: Option<usize>,
+}
+
+impl<'a, K, T, E> Waiting<'a, K, T, E> {
+    pub(crate) fn new(core: &'a Core<K, T, E>, ticket: usize) -> Self {
+        Self {
+            core,
+            ticket: Some(ticket),
+        }
+    }
+}
+
+impl<K, T, E> Future for Waiting<'_, K, T, E> {
+    type Output = Outcome<K, T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let ticket = this.ticket.expect("not polled after its end");
+        // Cloned before the lock is taken: it is the executor's code.
+        let polled = this.core.poll_ticket(ticket, cx.waker().clone());
+        if polled.is_ready() {
+            this.ticket = None;
+        }
+        polled
+    }
+}
+
+impl<K, T, E> Drop for Waiting<'_, K, T, E> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.core.withdraw(ticket);
+        }
+    }
+}

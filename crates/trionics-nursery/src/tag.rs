@@ -1,0 +1,31 @@
+//! For the sibling crates: what the running code belongs to, inherited down the tree.
+
+use std::{fmt, sync::Arc};
+
+use crate::{current, scope::CancelScope};
+
+/// Something that code runs for, such as a shared resource that is being set up.
+pub trait Tag: Send + Sync {
+    /// A number that no other tag of this process has.
+    fn id(&self) -> u64;
+
+    /// What it is called in messages.
+    fn name(&self) -> String;
+}
+
+impl fmt::Debug for dyn Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tag").field(&self.id()).finish()
+    }
+}
+
+/// Says that what runs in `scope` belongs to `tag`, further tags inside excepted. Before the scope is entered.
+pub fn set_tag(scope: &CancelScope, tag: Arc<dyn Tag>) {
+    scope.node().set_tag(tag);
+}
+
+/// What the code that runs now belongs to.
+#[must_use]
+pub fn current_tag() -> Option<Arc<dyn Tag>> {
+    current::node()?.environment()?.tag.clone()
+}
