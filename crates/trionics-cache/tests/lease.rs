@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Cache, Notes, Resource, Word, errors, now, panic_of, seconds, served};
 use futures::{FutureExt as _, future::join_all, join};
 use trionics_cache::{ContextCache, Lease, LeaseEnd};
@@ -186,7 +188,7 @@ fn a_cancelled_service_detaches_leases_and_waits_for_them() {
 fn the_grace_for_leases_ends_the_wait() {
     let notes = Notes::new();
     let cache: Cache = ContextCache::options()
-        .lease_grace(std::time::Duration::from_secs(5))
+        .lease_grace(Duration::from_secs(5))
         .build();
     testing::run(async {
         let (_service, lease) = join!(
@@ -281,6 +283,47 @@ fn a_value_whose_drop_panics_is_torn_down() {
         .unwrap();
         assert!(cache.is_empty());
     });
+}
+
+/// A value's drop may use the cache: no lock is held, whichever way it goes.
+#[test]
+fn a_values_drop_may_use_the_cache() {
+    struct Curious(Option<ContextCache<u8, Curious, Word>>);
+    impl Drop for Curious {
+        fn drop(&mut self) {
+            if let Some(cache) = self.0.take() {
+                assert!(cache.has(&1) && cache.len() == 1);
+            }
+        }
+    }
+    let ways = [Duration::ZERO, Duration::from_secs(5), Duration::MAX];
+    for keep_alive in ways {
+        let cache: ContextCache<u8, Curious, Word> =
+            ContextCache::options().keep_alive(keep_alive).build();
+        testing::run(async {
+            open_nursery(async |n: Nursery<'_, Word>| {
+                n.start_soon(cache.serve());
+                let inside = cache.clone();
+                let make = move || {
+                    acm(move |slot: Slot<Curious>| async move {
+                        slot.provide(Curious(Some(inside))).await;
+                        Ok(())
+                    })
+                };
+                drop(cache.open(1, make).await?);
+                seconds(10).await;
+                if keep_alive == Duration::MAX {
+                    assert!(cache.invalidate(&1));
+                }
+                seconds(1).await;
+                assert!(cache.is_empty());
+                cache.close();
+                Ok(())
+            })
+            .await
+            .unwrap();
+        });
+    }
 }
 
 /// A value that is taken out of its block is a use, until it is dropped.

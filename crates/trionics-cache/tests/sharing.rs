@@ -171,6 +171,28 @@ fn empty_keys_are_keys() {
     });
 }
 
+/// C-009: what makes keys of arguments may fold several into one, and is not asked again to leave.
+#[test]
+fn a_key_may_stand_for_several_arguments() {
+    let (cache, notes) = (Cache::new(), Notes::new());
+    let n_calls = std::cell::Cell::new(0);
+    let key_of = |number: u32| {
+        n_calls.set(n_calls.get() + 1);
+        // Asked a second time about the same number it would say something else.
+        if number % 2 == 1 && n_calls.get() <= 2 {
+            "odd"
+        } else {
+            "even"
+        }
+    };
+    served(&cache, async {
+        let use_of = |number| user(&cache, key_of(number), Resource::new("a", &notes), 0, 5);
+        let (one, three) = join!(use_of(1), use_of(3));
+        assert!(!one.unwrap().hit && three.unwrap().hit);
+        assert_eq!((n_calls.get(), cache.len()), (2, 0));
+    });
+}
+
 /// C-011: one task opens the key twice, nested: leaving the inner use tears nothing down.
 #[test]
 fn uses_are_counted_and_not_tasks() {

@@ -179,7 +179,7 @@ impl<V> Slot<V> {
 
     /// Hands `value` to the block and waits until the block has ended, for whatever reason.
     ///
-    /// What follows it is the exit. It is told *how* the block ended, not with which error: it can
+    /// What follows it is the exit. By then a block that never began has let go of the value. It is told *how* the block ended, not with which error: it can
     /// neither read nor suppress that.
     ///
     /// While it waits, the block counts as inside the frame that called this. If that frame is

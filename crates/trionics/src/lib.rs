@@ -52,7 +52,7 @@ pub use trionics_gather::{
 pub use trionics_cache as cache;
 #[cfg(feature = "cache")]
 #[doc(no_inline)]
-pub use trionics_cache::{CacheValue, ContextCache, maybe_open_context};
+pub use trionics_cache::{CacheValue, ContextCache, Lease, LeaseEnd, maybe_open_context};
 
 #[cfg(feature = "broadcast")]
 #[doc(inline)]

@@ -13,15 +13,13 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::time::timeout;
-use trionics::{
-    CacheValue, Failure, Nursery, cancel_requested, gather_contexts, open_nursery, shield,
-};
+use trionics::{Failure, Nursery, cancel_requested, gather_contexts, open_nursery, shield};
 
 use crate::counters::Counters;
 use crate::net::{accept, listen};
 use crate::protocol::{Incoming, Malformed, Message, Outgoing, Request, Symbol};
 use crate::screen::say;
-use crate::upstream::{Quotes, Tick, Ticks, Upstreams};
+use crate::upstream::{OpenFeed, Quotes, Tick, Ticks, Upstreams};
 
 /// How many bytes the kernel may hold for a client that does not read.
 ///
@@ -96,7 +94,7 @@ impl Server {
     }
 
     /// Passes the ticks on to one client, until it has had enough or the server closes.
-    async fn deliver(&self, client: &mut Client, quotes: &[CacheValue<Quotes>]) -> io::Result<()> {
+    async fn deliver(&self, client: &mut Client, quotes: &[OpenFeed]) -> io::Result<()> {
         // A cancellation must not cut a line in two, and the client is to have a BYE.
         // So it does not come as a drop here, in the shield, but as an event.
         shield(async {
@@ -185,7 +183,7 @@ impl<'a> Desk<'a> {
     fn open(
         counters: &'a Counters,
         outgoing: &'a mut Outgoing<OwnedWriteHalf>,
-        opened: &'a [CacheValue<Quotes>],
+        opened: &'a [OpenFeed],
     ) -> Self {
         let subscriptions: Vec<_> = opened
             .iter()

@@ -38,10 +38,13 @@ pub(crate) struct Upstreams {
 ///
 /// So the clients of a dead connection can hear of it in peace, while a newcomer gets a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
+pub(crate) struct Key {
     symbol: Symbol,
     n_deaths: u64,
 }
+
+/// A connection in the hands of a client.
+pub(crate) type OpenFeed = CacheValue<Key, Quotes>;
 
 impl Upstreams {
     pub(crate) fn new(address: SocketAddr, counters: Arc<Counters>) -> Self {
@@ -65,13 +68,13 @@ impl Upstreams {
     pub(crate) fn open(
         &self,
         symbol: Symbol,
-    ) -> impl AsyncContext<Value = CacheValue<Quotes>, Error = AnyError, Run: Send> + use<> {
+    ) -> impl AsyncContext<Value = OpenFeed, Error = AnyError, Run: Send> + use<> {
         let exchange = self.exchange.clone();
         let key = Key {
             symbol,
             n_deaths: exchange.n_deaths(symbol),
         };
-        self.cache.open(key, move || {
+        self.cache.context(key, move || {
             acm(move |slot| connection(symbol, exchange, slot))
         })
     }
