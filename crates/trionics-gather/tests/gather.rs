@@ -701,21 +701,20 @@ fn contexts_and_blocks_may_borrow() {
 /// A value that no block came to take is gone when the exit begins.
 #[test]
 fn a_value_that_no_block_took_is_gone_before_the_exit() {
-    let value = std::sync::Arc::new(());
-    let kept = std::sync::Arc::clone(&value);
-    let provides = acm(async move |slot: Slot<std::sync::Arc<()>>| {
-        let weak = std::sync::Arc::downgrade(&value);
+    let value = Arc::new(());
+    let kept = Arc::clone(&value);
+    let provides = acm(async move |slot: Slot<Arc<()>>| {
+        let weak = Arc::downgrade(&value);
         slot.provide(value).await;
         assert_eq!(weak.strong_count(), 1);
         Ok(())
     });
     let fails = acm(async |_slot: Slot<()>| {
-        trionics_nursery::checkpoint().await;
-        Err(trionics_errgroup::Failure::leaf("refused"))
+        checkpoint().await;
+        Err(Failure::leaf("refused"))
     });
-    let never =
-        async |_values: (std::sync::Arc<()>, ())| Ok::<(), trionics_errgroup::Failure<&str>>(());
+    let never = async |_values: (Arc<()>, ())| Ok::<(), Failure<&str>>(());
     let outcome = futures::executor::block_on(gather_contexts((provides, fails), never));
     assert_eq!(outcome.unwrap_err().errors().count(), 1);
-    assert_eq!(std::sync::Arc::strong_count(&kept), 1);
+    assert_eq!(Arc::strong_count(&kept), 1);
 }
