@@ -1,7 +1,8 @@
 //! Where a child lives: one allocation for what its wakers need and for its future.
 //!
-//! This module and the two inside it hold the crate's only unsafe code. What they offer is safe to use
-//! however it is used; these are the invariants behind that, cited by number:
+//! This module and the two inside it hold the crate's only unsafe code. What they offer is safe to use, with
+//! one obligation that no type enforces: whoever takes children out of a [`Crew`] drops them before it
+//! (invariant 9). These are the invariants, cited by number:
 //!
 //! 1. *Counted.* The allocation is freed when its last reference goes, and not before. References are: each
 //!    [`Member`], each waker, the set's hold on a member that sits in it, and a queue's hold on one that
