@@ -1,6 +1,7 @@
 //! The rules that speak of exits, and what the other rules mean for contexts.
 
 use std::{
+    cell::RefCell,
     future::ready,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
@@ -10,7 +11,7 @@ use futures::{StreamExt as _, join, stream::FuturesUnordered};
 use trionics_gather::{BlockEnd, Slot, acm, gather_contexts, with_context};
 use trionics_nursery::{
     CancelReason, CancelScope, Failure, FrameKind, Nursery, Report, cancel_requested,
-    is_cancel_requested, open_nursery, shield, testing::VirtualClock,
+    in_current_scope, is_cancel_requested, open_nursery, shield, testing::VirtualClock,
 };
 
 mod common;
@@ -425,6 +426,38 @@ fn rule_07_an_exit_runs_to_its_end_however_often_it_is_cancelled() {
     gate.open();
     assert!(probe.ends().is_err());
     assert_eq!(notes.take(), ["the end"]);
+}
+
+/// The scope in which they were made was never cancelled itself: what reaches them depends on where they are.
+#[test]
+fn rule_07_an_exit_shields_carried_work_whose_scope_has_ended_in_a_cancelled_one() {
+    for polled_before in [false, true] {
+        let scope = CancelScope::new();
+        let gate = Gate::new();
+        let place = RefCell::new(None);
+        let context = acm(async |slot: Slot<()>| {
+            let inner = CancelScope::new();
+            let made = inner.run(async {
+                let mut carried = Box::pin(in_current_scope(never()));
+                if polled_before {
+                    assert!(poll_once(&mut carried).await.is_none());
+                }
+                scope.cancel("stop");
+                carried
+            });
+            *place.borrow_mut() = Some(made.await.unwrap());
+            slot.provide(()).await;
+            gate.wait().await;
+            Ok::<(), Failure<Word>>(())
+        });
+        let mut probe = Probe::new(scope.run(with_context(context, async |()| Ok(()))));
+        probe.waits();
+        let mut carried = Probe::new(place.take().unwrap());
+        carried.waits();
+        gate.open();
+        assert!(probe.ends().is_ok(), "the work had finished");
+        assert!(carried.ends().is_err(), "{polled_before}");
+    }
 }
 
 #[test]

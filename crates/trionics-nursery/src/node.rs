@@ -127,6 +127,11 @@ fn effective(flags: u32) -> bool {
     flags & EXITING == 0 && flags & (OWN | OUTER | LATCHED) != 0
 }
 
+/// Cancelled by itself, whatever becomes of the scopes around.
+fn cancelled_itself(flags: u32) -> bool {
+    flags & EXITING == 0 && flags & (OWN | LATCHED) != 0
+}
+
 /// What a frame inherits of its parent's being tracked.
 #[cfg(feature = "task-tree")]
 fn tracked(flags: u32, parent_flags: u32) -> u32 {
@@ -738,8 +743,9 @@ impl Node {
             let mut parent_state = target.lock();
             let parent_flags = target.flags.load(Ordering::Relaxed);
             if parent_flags & RETIRED != 0 {
-                // An anchored frame stays cancelled with the scope it was anchored to.
-                if effective(parent_flags) {
+                // An anchored frame stays cancelled with the scope it was anchored to, not with those around, of
+                // which a shield may part it.
+                if cancelled_itself(parent_flags) {
                     let cancelled = parent_state.cancelled.clone();
                     if self.lock().anchored
                         && let Some(cancelled) = cancelled
@@ -986,7 +992,7 @@ impl Node {
             if state.children.is_empty() {
                 return;
             }
-            let cancelled = if self.is_effective() {
+            let cancelled = if cancelled_itself(self.flags.load(Ordering::Relaxed)) {
                 state.why_cancelled().cloned()
             } else {
                 None
@@ -996,8 +1002,9 @@ impl Node {
                 let mut child_state = child.lock();
                 let link = child_state.link.take();
                 child.parent_address.store(0, Ordering::Relaxed);
-                // An anchored frame stays cancelled with the scope it was anchored to: it is told
-                // before it leaves, so that no poll on another thread slips through in between.
+                // An anchored frame stays cancelled with the scope it was anchored to, not with those around, of
+                // which a shield may part it. It is told before it leaves, so that no poll on another thread slips
+                // through in between.
                 if child_state.anchored
                     && child_state.cancelled.is_none()
                     && let Some(cancelled) = &cancelled
