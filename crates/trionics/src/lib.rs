@@ -1,5 +1,19 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+
+pub mod prelude;
+
+// The pages show every feature, and are tested where they lie, in the workspace's `docs`.
+#[cfg(all(
+    doc,
+    not(doctest),
+    feature = "cache",
+    feature = "broadcast",
+    feature = "tokio",
+    feature = "testing"
+))]
+pub mod guide;
 
 #[cfg(feature = "errgroup")]
 #[doc(inline)]
