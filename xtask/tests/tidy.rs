@@ -12,7 +12,7 @@ fn workspace() -> PathBuf {
         .expect("the workspace is there")
 }
 
-/// All files below a folder whose name ends so; hidden folders and build output are left out.
+/// All files below a folder whose name ends so; hidden folders, build output and links are left out.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -24,6 +24,9 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
+            if path.is_symlink() {
+                continue;
+            }
             if path.is_dir() {
                 if !name.starts_with('.') && name != "target" {
                     folders.push(path);
@@ -165,20 +168,52 @@ fn crates_include_only_what_is_theirs() {
                 .into_iter()
                 .flat_map(|call| text.split(call).skip(1));
             for included in included.filter_map(|rest| rest.split('"').next()) {
+                // The file itself may be a link to elsewhere: a package holds what it leads to.
                 let path = source
                     .parent()
                     .expect("a file is in a folder")
                     .join(included);
-                if !path
-                    .canonicalize()
-                    .is_ok_and(|path| path.starts_with(&package))
-                {
+                let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+                if !path.is_file() || !folder.is_some_and(|folder| folder.starts_with(&package)) {
                     outside.push(format!("{}: {included}", source.display()));
                 }
             }
         }
     }
     assert!(outside.is_empty(), "{outside:#?}");
+}
+
+/// The umbrella shows every page of the guide, each under the name by which the others refer to it.
+#[test]
+fn every_page_of_the_guide_is_shown_in_the_documentation() {
+    let umbrella = workspace().join("crates/trionics");
+    let module = fs::read_to_string(umbrella.join("src/guide.rs")).expect("there is a guide");
+    let links = fs::read_to_string(umbrella.join("src/guide/links.md")).expect("it has links");
+    let mut wrong = Vec::new();
+    for page in files(&workspace().join("docs"), ".md") {
+        let name = page.file_name().expect("a page has a name");
+        let linked = umbrella.join("guide").join(name).canonicalize();
+        let name = name.to_string_lossy();
+        if name == "releasing.md" {
+            continue; // for those who work on the project
+        }
+        if !linked.is_ok_and(|linked| linked == page) {
+            wrong.push(format!("{name} is not linked from crates/trionics/guide"));
+        }
+        if !module.contains(&format!("/{name}\"")) && !module.contains(&format!(" \"{name}\"")) {
+            wrong.push(format!("{name} is not in crates/trionics/src/guide.rs"));
+        }
+        let text = fs::read_to_string(&page).expect("a page is text");
+        for line in text.lines().filter(|line| line.contains("]: ")) {
+            let label = line.split_once("]: ").map_or("", |(label, _)| label);
+            if label.starts_with('[') && !links.contains(&format!("{label}]: ")) {
+                wrong.push(format!(
+                    "{name}: {label}] is not in crates/trionics/src/guide/links.md"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// Links between the documents lead somewhere.
@@ -188,11 +223,14 @@ fn links_in_documents_lead_to_files() {
     for document in files(&workspace(), ".md") {
         let text = fs::read_to_string(&document).expect("a document is text");
         let folder = document.parent().expect("a file is in a folder");
-        for target in text
+        let inline = text
             .split("](")
             .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
+            .filter_map(|rest| rest.split(')').next());
+        let defined = text
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix('[')?.split_once("]: ")?.1));
+        for target in inline.chain(defined) {
             let path = target.split('#').next().unwrap_or_default();
             let is_file = !path.is_empty()
                 && !path.contains(':')

@@ -16,7 +16,8 @@
 #[cfg(feature = "errgroup")]
 #[doc(no_inline)]
 pub use trionics_errgroup::{
-    AnyError, CancelReason, Cancelled, Failure, OutcomeExt, OutcomeFutureExt, assert_failure, collapse_eg,
+    AnyError, CancelReason, Cancelled, Failure, OutcomeExt, OutcomeFutureExt, assert_failure,
+    collapse_eg,
 };
 
 #[cfg(feature = "async-io")]
@@ -44,16 +45,20 @@ pub use trionics_nursery::{PrintTree, task_tree};
 #[doc(no_inline)]
 pub use trionics_gather::{
     AsyncContext, BlockEnd, ExitStack, GatherOptions, Slot, acm, acm_pair, finally,
-    gather_contexts, gather_contexts_in, join, null_context, nursery_context, open_exit_stack, race,
-    race_ok, try_join, try_race, with_context,
+    gather_contexts, gather_contexts_in, join, null_context, nursery_context, open_exit_stack,
+    race, race_ok, try_join, try_race, with_context,
 };
 
 #[cfg(feature = "cache")]
 #[doc(no_inline)]
 pub use trionics_cache::{
     CacheValue, ContextCache, Lease, LeaseEnd, WhenFull, maybe_open_context, maybe_open_default,
+    serve_default,
 };
 
 #[cfg(feature = "broadcast")]
 #[doc(no_inline)]
-pub use trionics_broadcast::{Broadcast, BroadcastReceiver, Lagged, broadcast_receiver};
+pub use trionics_broadcast::{
+    Broadcast, BroadcastReceiver, Lagged, TryBroadcastReceiver, broadcast_receiver,
+    try_broadcast_receiver,
+};
