@@ -1,27 +1,12 @@
-#![cfg_attr(
-    all(
-        feature = "cache",
-        feature = "broadcast",
-        feature = "tokio",
-        feature = "testing"
-    ),
-    doc = "[guide]: crate::guide\n\n"
-)]
+#![doc = "[guide]: crate::guide\n\n"]
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 pub mod prelude;
 
-// The pages show every feature, and are tested where they lie, in the workspace's `docs`.
-#[cfg(all(
-    doc,
-    not(doctest),
-    feature = "cache",
-    feature = "broadcast",
-    feature = "tokio",
-    feature = "testing"
-))]
+// Pages to be read. They are tested where they lie, in the workspace's `docs`.
+#[cfg(all(doc, not(doctest)))]
 pub mod guide;
 
 #[cfg(feature = "errgroup")]
