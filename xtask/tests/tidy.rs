@@ -1,53 +1,10 @@
 //! What no compiler checks: every module says what it is, every crate comes with its papers.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .canonicalize()
-        .expect("the workspace is there")
-}
+use self::common::{crates, files, workspace};
 
-/// All files below a folder whose name ends so; hidden folders, build output and links are left out.
-fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder can be read") {
-            let path = entry.expect("an entry can be read").path();
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            if path.is_symlink() {
-                continue;
-            }
-            if path.is_dir() {
-                if !name.starts_with('.') && name != "target" {
-                    folders.push(path);
-                }
-            } else if name.ends_with(ending) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
-fn crates() -> Vec<PathBuf> {
-    let entries = fs::read_dir(workspace().join("crates")).expect("the crates are there");
-    let folders: Vec<_> = entries
-        .map(|entry| entry.expect("an entry can be read").path())
-        .collect();
-    assert!(folders.len() >= 6, "{folders:?}");
-    folders
-}
+mod common;
 
 #[test]
 fn every_module_starts_with_a_sentence() {
@@ -181,39 +138,6 @@ fn crates_include_only_what_is_theirs() {
         }
     }
     assert!(outside.is_empty(), "{outside:#?}");
-}
-
-/// The umbrella shows every page of the guide, each under the name by which the others refer to it.
-#[test]
-fn every_page_of_the_guide_is_shown_in_the_documentation() {
-    let umbrella = workspace().join("crates/trionics");
-    let module = fs::read_to_string(umbrella.join("src/guide.rs")).expect("there is a guide");
-    let links = fs::read_to_string(umbrella.join("src/guide/links.md")).expect("it has links");
-    let mut wrong = Vec::new();
-    for page in files(&workspace().join("docs"), ".md") {
-        let name = page.file_name().expect("a page has a name");
-        let linked = umbrella.join("guide").join(name).canonicalize();
-        let name = name.to_string_lossy();
-        if name == "releasing.md" {
-            continue; // for those who work on the project
-        }
-        if !linked.is_ok_and(|linked| linked == page) {
-            wrong.push(format!("{name} is not linked from crates/trionics/guide"));
-        }
-        if !module.contains(&format!("/{name}\"")) && !module.contains(&format!(" \"{name}\"")) {
-            wrong.push(format!("{name} is not in crates/trionics/src/guide.rs"));
-        }
-        let text = fs::read_to_string(&page).expect("a page is text");
-        for line in text.lines().filter(|line| line.contains("]: ")) {
-            let label = line.split_once("]: ").map_or("", |(label, _)| label);
-            if label.starts_with('[') && !links.contains(&format!("{label}]: ")) {
-                wrong.push(format!(
-                    "{name}: {label}] is not in crates/trionics/src/guide/links.md"
-                ));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// Links between the documents lead somewhere.
