@@ -23,6 +23,7 @@ pages! {
     recipes_stopping: "recipes-stopping.md",
     recipes_tasks: "recipes-tasks.md",
     recipes_sharing: "recipes-sharing.md",
+    recipes_failures: "recipes-failures.md",
     recipes_servers: "recipes-servers.md",
     recipes_tests: "recipes-tests.md",
     coming_from: "coming-from.md",
