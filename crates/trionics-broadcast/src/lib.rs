@@ -1,4 +1,4 @@
-//! Fan-out of any [`Stream`] to any number of tasks on any threads: no pump task, and the fastest subscriber loses nothing.
+//! Fan-out of any `Stream` to any number of tasks on any threads: no pump task, and the fastest subscriber loses nothing.
 //!
 //! [`broadcast_receiver`] wraps a stream. Everybody who [subscribes](BroadcastReceiver::subscribe) gets every value that is taken from it from
 //! then on, in order, or is told exactly how many were lost. There is no task in between: whoever asks first for a value that is not there yet
@@ -119,9 +119,6 @@ pub use self::{
     source::receive_stream,
     statistics::{Statistics, SubscriberStatistics},
 };
-
-#[cfg(doc)]
-use futures_core::Stream;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
