@@ -26,6 +26,7 @@ pages! {
     recipes_failures: "recipes-failures.md",
     recipes_servers: "recipes-servers.md",
     recipes_tests: "recipes-tests.md",
+    cheat_sheet: "cheat-sheet.md",
     coming_from: "coming-from.md",
     cancellation: "cancellation.md",
     cancellation_edges: "cancellation-edges.md",
