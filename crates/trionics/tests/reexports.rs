@@ -75,3 +75,19 @@ fn tokio_clock() {
 fn testing() {
     assert_eq!(trionics::testing::run(async { 7 }), 7);
 }
+
+#[cfg(all(feature = "cache", feature = "broadcast"))]
+#[test]
+fn prelude() {
+    use trionics::prelude::*;
+
+    same::<CancelScope, trionics::CancelScope>();
+    same::<Failure, trionics::Failure>();
+    same::<Slot<u8>, trionics::Slot<u8>>();
+    same::<ContextCache<u8, u8>, trionics::ContextCache<u8, u8>>();
+    same::<Lagged, trionics::Lagged>();
+    // Its names are not in the way of others.
+    use futures::future::{join, select};
+    let _: fn(_, _) -> _ = join::<std::future::Ready<()>, std::future::Ready<()>>;
+    let _: fn(_, _) -> _ = select::<std::future::Ready<()>, std::future::Ready<()>>;
+}
