@@ -1,4 +1,4 @@
-//! Fan-out of any [`Stream`] to any number of tasks on any threads: no pump task, and the fastest subscriber loses nothing.
+//! Fan-out of any `Stream` to any number of tasks on any threads: no pump task, and the fastest subscriber loses nothing.
 //!
 //! [`broadcast_receiver`] wraps a stream. Everybody who [subscribes](BroadcastReceiver::subscribe) gets every value that is taken from it from
 //! then on, in order, or is told exactly how many were lost. There is no task in between: whoever asks first for a value that is not there yet
@@ -27,6 +27,24 @@
 //! });
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # What a receive gives
+//!
+//! | the subscriber … | [`recv`](BroadcastReceiver::recv) gives |
+//! | --- | --- |
+//! | has values to read | the next one, without an await: `Some(Ok(value))` |
+//! | has read everything | what the source gives next, as soon as it does |
+//! | was overtaken by more than the window | `Some(Err(lagged))` once, with the exact number, and then the oldest value kept |
+//! | has read everything, and the source has ended | `None`, however often it asks |
+//! | was closed | `None` |
+//!
+//! # Who waits for whom
+//!
+//! | | the source is read | who lags | |
+//! | --- | --- | --- | --- |
+//! | [`broadcast_receiver`] | as fast as the fastest subscriber asks | is told what it has lost | nobody waits for the slow |
+//! | [`skip_lagged`](BroadcastReceiver::skip_lagged) | the same | goes on with the oldest value kept | counts what it skips |
+//! | [`wait_for_slowest`](Broadcast::wait_for_slowest) | as fast as the slowest asks | nobody | nothing is lost |
 //!
 //! # Lagging
 //!
@@ -101,9 +119,6 @@ pub use self::{
     source::receive_stream,
     statistics::{Statistics, SubscriberStatistics},
 };
-
-#[cfg(doc)]
-use futures_core::Stream;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

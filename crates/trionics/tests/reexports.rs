@@ -75,3 +75,29 @@ fn tokio_clock() {
 fn testing() {
     assert_eq!(trionics::testing::run(async { 7 }), 7);
 }
+
+#[cfg(all(feature = "cache", feature = "broadcast"))]
+#[test]
+fn prelude() {
+    use trionics::prelude;
+
+    same::<prelude::CancelScope, trionics::CancelScope>();
+    same::<prelude::Failure, trionics::Failure>();
+    same::<prelude::Slot<u8>, trionics::Slot<u8>>();
+    same::<prelude::ContextCache<u8, u8>, trionics::ContextCache<u8, u8>>();
+    same::<prelude::Lagged, trionics::Lagged>();
+}
+
+/// Names that a program imports itself come before those of the prelude.
+#[cfg(feature = "gather")]
+#[test]
+fn prelude_hides_nothing() {
+    use futures::future::{join, ready};
+    use trionics::prelude::*;
+
+    assert_eq!(futures::executor::block_on(race((ready(1),))), 1);
+    assert_eq!(
+        futures::executor::block_on(join(ready(1), ready(2))),
+        (1, 2)
+    );
+}
