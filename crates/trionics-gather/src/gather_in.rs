@@ -76,6 +76,11 @@ where
 
 /// A nursery that contexts can be entered in: a [`Nursery`], where they are `Send`, or a
 /// [`LocalNursery`].
+#[diagnostic::on_unimplemented(
+    message = "contexts of this kind cannot be entered in `{Self}`",
+    label = "not a nursery that takes these contexts",
+    note = "a `Nursery` takes contexts that are `Send`, a `LocalNursery` takes any; both outlive no borrow that the contexts hold"
+)]
 pub trait HostNursery<C>: sealed::Sealed {
     #[doc(hidden)]
     fn start_context(&self, location: &'static Location<'static>, child: C) -> Result<(), C>;
