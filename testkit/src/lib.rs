@@ -9,13 +9,14 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     collections::BTreeMap,
     future::Future,
     mem,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Once,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -172,6 +173,63 @@ pub fn panic_of<R>(f: impl FnOnce() -> R) -> String {
         Err(payload) => text(&*payload),
         Ok(_) => panic!("it does not panic"),
     }
+}
+
+thread_local! {
+    static PANICKED_AT: Cell<Option<(String, u32)>> = const { Cell::new(None) };
+}
+
+/// The text of the panic of `f`, and the file and line that it blames.
+#[track_caller]
+pub fn panic_and_place<R>(f: impl FnOnce() -> R) -> (String, (String, u32)) {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if let Some(location) = info.location() {
+                PANICKED_AT.set(Some((location.file().to_owned(), location.line())));
+            }
+            before(info);
+        }));
+    });
+    let text = panic_of(f);
+    (text, PANICKED_AT.take().expect("the hook was called"))
+}
+
+/// Asserts that `f` panics with the caller's line, which is in `file` from `line` on, and that the text names the way out.
+#[track_caller]
+pub fn blames<R>((file, line): (&str, u32), way_out: &str, f: impl FnOnce() -> R) {
+    let (text, (found, at)) = panic_and_place(f);
+    assert_eq!(found, file, "{text}");
+    assert!((line..line + 4).contains(&at), "{at} is not {line}: {text}");
+    assert!(text.contains(way_out), "{text}");
+}
+
+/// Asserts that a panic's text names a place, which is in `file` from `line` on, and the way out.
+#[track_caller]
+pub fn names((file, line): (&str, u32), way_out: &str, text: &str) {
+    let is_named = (line..line + 4).any(|line| text.contains(&format!("{file}:{line}:")));
+    assert!(is_named, "{file}:{line} is not in: {text}");
+    assert!(text.contains(way_out), "{text}");
+}
+
+/// Runs `future` to its end, polls it once more, and gives the text of that panic.
+#[track_caller]
+pub fn polled_on<T>(future: impl Future<Output = T>) -> String {
+    let mut probe = Probe::new(future);
+    let _output = probe.ends();
+    panic_of(|| probe.poll())
+}
+
+/// What the panic of a future that is polled on says to do.
+pub const RETURNS_ONCE: &str = "leave it out of the `select!` or the loop";
+
+/// The place where this is written, for [`blames`] and [`names`].
+#[macro_export]
+macro_rules! here {
+    () => {
+        (file!(), line!())
+    };
 }
 
 /// An await that never ends and wakes nobody.

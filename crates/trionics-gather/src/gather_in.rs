@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 use trionics_nursery::{
     CancelScope, LocalNursery, Nursery, RunScope,
-    internal::{Block, cancel_scope, is_cancelled, scope_at},
+    internal::{Block, RETURNS_ONCE, cancel_scope, is_cancelled, scope_at},
 };
 
 use crate::{
@@ -229,7 +229,10 @@ where
                         }
                     };
                 }
-                Phase::Done => panic!("`gather_contexts_in` was polled after it had completed"),
+                Phase::Done => panic!(
+                    "the `gather_contexts_in` at {} was polled after it had completed; {RETURNS_ONCE}",
+                    this.location
+                ),
             }
         }
     }
