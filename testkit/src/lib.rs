@@ -4,6 +4,7 @@
 #![allow(
     missing_docs,
     missing_debug_implementations,
+    clippy::len_without_is_empty,
     reason = "tests are its only users"
 )]
 
@@ -328,10 +329,6 @@ impl Notes {
 
     pub fn len(&self) -> usize {
         self.0.lock().unwrap().len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Adds a note when it is dropped.
