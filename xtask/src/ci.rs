@@ -4,12 +4,14 @@ use std::{
     env,
     path::PathBuf,
     process::{Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
     Trouble,
     checks::{EXAMPLES, Example, MODELS, SANITIZED, Sanitized},
+    crates::of_published,
+    public_api, semver,
     step::{Step, cargo, nightly_cargo, seconds},
     workspace,
 };
@@ -140,6 +142,13 @@ fn steps() -> Vec<Step> {
             "doc --workspace --all-features --no-deps",
         )
         .env("RUSTDOCFLAGS", "-D warnings"),
+        Step::nightly_cargo(
+            DOCS_RS,
+            "documentation builds as docs.rs builds it, with a badge for each feature",
+            &format!("doc{} --all-features --no-deps", of_published()),
+        )
+        .env("RUSTDOCFLAGS", "--cfg docsrs")
+        .env("CARGO_TARGET_DIR", target().join("docs-rs")),
         // Nothing but the library is checked, and features of dev-dependencies do not leak into it (resolver 3): no
         // need for `--no-dev-deps`, which rewrites the manifests while it runs.
         Step::cargo(
@@ -149,12 +158,30 @@ fn steps() -> Vec<Step> {
         )
         .env("RUSTFLAGS", deny_warnings())
         .env("CARGO_TARGET_DIR", target().join("features")),
-        // Without the build of each package: cargo keeps what it unpacked for that under the version number, and builds it
-        // again where the version has not changed. The tests see to it that no crate includes files from outside.
-        Step::cargo(
+        Step::xtask(
+            "dependencies",
+            "what the crates bring in is used, is licensed for everybody, and is what the READMEs say",
+            "dependencies",
+        ),
+        Step::xtask(
+            PUBLIC_API,
+            "the public items are those listed in docs/public-api",
+            "public-api --check",
+        ),
+        Step::xtask(
             "package",
-            "the crates can be packaged",
-            "package --workspace --exclude xtask --exclude trionics-benches --allow-dirty --no-verify",
+            "the packages contain what they need, and build against each other in the order of release",
+            "package",
+        ),
+        Step::cargo(
+            SEMVER,
+            "what the last release promised is still there",
+            &format!(
+                "{} check-release{} --baseline-rev {}",
+                semver::TOOL,
+                of_published(),
+                semver::last_release().unwrap_or_default()
+            ),
         ),
         Step::cargo(
             "examples",
@@ -208,6 +235,9 @@ fn steps() -> Vec<Step> {
 }
 
 const FEATURES: &str = "features";
+const DOCS_RS: &str = "docs-rs";
+const PUBLIC_API: &str = "public-api";
+const SEMVER: &str = "semver";
 const EXAMPLE: &str = "example-";
 const SANITIZE: &str = "sanitize-";
 /// Named, because build scripts and macros are otherwise sanitized, too, and then do not load.
@@ -217,15 +247,41 @@ const SANITIZED_TARGET: &str = "x86_64-unknown-linux-gnu";
 enum Readiness {
     Ready,
     /// It cannot, for this reason, and that is no failure.
-    Skip(&'static str),
+    Skip(String),
 }
 
 /// What has to be there before the step's own command runs, and does not count towards its limit.
 fn prepare(step: &str) -> Result<Readiness, String> {
-    if step.starts_with(SANITIZE) {
-        return Ok(look_for_sanitizer());
+    match step {
+        PUBLIC_API => Ok(public_api::obstacle().map_or(Readiness::Ready, Readiness::Skip)),
+        SEMVER => Ok(look_for_last_release()),
+        DOCS_RS => Ok(look_for_nightly()),
+        _ if step.starts_with(SANITIZE) => Ok(look_for_sanitizer()),
+        _ => prepare_to_run(step).map(|()| Readiness::Ready),
     }
-    prepare_to_run(step).map(|()| Readiness::Ready)
+}
+
+/// There is something to compare with once there has been a release. The tool takes long to build, so it is only then asked for.
+fn look_for_last_release() -> Readiness {
+    if semver::last_release().is_none() {
+        return Readiness::Skip("there is no release yet: no tag `v…`".to_owned());
+    }
+    if is_there(cargo().args([semver::TOOL, "--version"])) {
+        return Readiness::Ready;
+    }
+    let installed = Step::cargo(
+        "",
+        "",
+        "install cargo-semver-checks --locked --version ^0.51",
+    )
+    .limit(Duration::from_secs(12 * 60))
+    .run();
+    match installed {
+        Ok(()) => Readiness::Ready,
+        Err(reason) => Readiness::Skip(format!(
+            "cargo-semver-checks could not be installed: {reason}"
+        )),
+    }
 }
 
 /// The sanitizer comes with the nightly toolchain, for this target.
@@ -235,12 +291,18 @@ fn look_for_sanitizer() -> Readiness {
         target_os = "linux",
         target_env = "gnu"
     )) {
-        return Readiness::Skip("this is not x86_64-unknown-linux-gnu");
+        return Readiness::Skip("this is not x86_64-unknown-linux-gnu".to_owned());
     }
+    look_for_nightly()
+}
+
+fn look_for_nightly() -> Readiness {
     if is_there(nightly_cargo().arg("--version")) {
         Readiness::Ready
     } else {
-        Readiness::Skip("there is no nightly toolchain: `rustup toolchain install nightly`")
+        Readiness::Skip(
+            "there is no nightly toolchain: `rustup toolchain install nightly`".to_owned(),
+        )
     }
 }
 
@@ -289,13 +351,13 @@ fn build(example: &Example) -> Result<(), String> {
 }
 
 /// The compiler flags that are in force already, and warnings denied.
-fn deny_warnings() -> String {
+pub(crate) fn deny_warnings() -> String {
     let flags = env::var("RUSTFLAGS").unwrap_or_default();
     format!("{flags} -D warnings").trim().to_owned()
 }
 
 /// The folder that cargo builds into.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 

@@ -8,6 +8,12 @@
 mod bench;
 mod checks;
 mod ci;
+mod crates;
+mod dependencies;
+mod licenses;
+mod package;
+mod public_api;
+mod semver;
 mod step;
 
 use std::{env, path::PathBuf, process::ExitCode};
@@ -28,6 +34,18 @@ Usage:
         --quick        fewer and shorter rounds: a first look, no figures to quote
         --list         name the groups, cases and subjects and end
 
+  cargo xtask dependencies [--write]
+      Check what the crates bring in: that it is licensed for everybody, that it
+      is used, and that the READMEs say how much it is.
+        --write        correct the READMEs
+
+  cargo xtask public-api [--check]
+      Write the list of each crate's public items to docs/public-api.
+        --check        compare with what is there instead
+
+  cargo xtask package
+      Package the crates, and build the packages against each other.
+
   cargo xtask help
 ";
 
@@ -45,8 +63,11 @@ fn main() -> ExitCode {
         _ if wants_help => Err(Trouble::Help),
         "ci" => ci::run(rest),
         "bench" => bench::run(rest),
+        "dependencies" => dependencies::run(rest),
+        "public-api" => public_api::run(rest),
+        "package" => package::run(rest),
         unknown => Err(Trouble::Usage(format!(
-            "there is no command `{unknown}`; there are `ci`, `bench` and `help`"
+            "there is no command `{unknown}`; there are `ci`, `bench`, `dependencies`, `public-api`, `package` and `help`"
         ))),
     };
     match outcome {

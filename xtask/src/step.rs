@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    path::Path,
     process::{Child, Command, ExitStatus},
     thread,
     time::{Duration, Instant},
@@ -34,6 +35,17 @@ impl Step {
         arguments: &str,
     ) -> Self {
         Self::command(nightly_cargo(), name, purpose, arguments)
+    }
+
+    /// Another command of this program.
+    pub(crate) fn xtask(
+        name: impl Into<String>,
+        purpose: impl Into<String>,
+        arguments: &str,
+    ) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
+        command.current_dir(crate::workspace());
+        Self::command(command, name, purpose, arguments)
     }
 
     fn command(
@@ -99,11 +111,12 @@ impl Step {
                 ))
             })
             .collect();
-        let program = match self.command.get_program().to_string_lossy() {
-            name if name == "rustup" => name.into_owned(),
+        let program = self.command.get_program();
+        words.push(match Path::new(program).file_stem() {
+            Some(name) if name == "rustup" => "rustup".to_owned(),
+            Some(name) if name == "xtask" => "cargo xtask".to_owned(),
             _ => "cargo".to_owned(),
-        };
-        words.push(program);
+        });
         words.extend(
             self.command
                 .get_args()

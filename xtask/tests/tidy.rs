@@ -167,3 +167,43 @@ fn links_in_documents_lead_to_files() {
     }
     assert!(dead.is_empty(), "{dead:#?}");
 }
+
+/// What the registry and docs.rs want to know, within the registry's limits.
+#[test]
+fn manifests_say_what_the_registry_wants_to_know() {
+    for folder in crates() {
+        let manifest =
+            fs::read_to_string(folder.join("Cargo.toml")).expect("a crate has a manifest");
+        for wanted in [
+            "description = ",
+            "version.workspace = true",
+            "edition.workspace = true",
+            "rust-version.workspace = true",
+            "license.workspace = true",
+            "repository.workspace = true",
+            "readme = \"README.md\"",
+            "categories",
+            "[package.metadata.docs.rs]\nall-features = true\nrustdoc-args = [\"--cfg\", \"docsrs\"]\n",
+        ] {
+            assert!(manifest.contains(wanted), "{}: {wanted}", folder.display());
+        }
+        let keywords: Vec<_> = manifest
+            .lines()
+            .find_map(|line| line.strip_prefix("keywords = ["))
+            .expect("a crate has keywords")
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .collect();
+        assert!((1..=5).contains(&keywords.len()), "{keywords:?}");
+        for keyword in keywords {
+            assert!(keyword.len() <= 20, "{}: {keyword}", folder.display());
+        }
+        let root = fs::read_to_string(folder.join("src/lib.rs")).expect("a crate has a root");
+        assert!(
+            root.contains("#![cfg_attr(docsrs, feature(doc_cfg))]"),
+            "{} has no badges for its features",
+            folder.display()
+        );
+    }
+}

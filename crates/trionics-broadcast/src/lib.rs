@@ -87,6 +87,7 @@
 //! - If each value is for one task only, use a queue. If only the newest value counts, use a watch channel.
 //! - If there is no source but a sender in your own program, and it must not wait for subscribers to ask, a channel with a sender such as tokio's
 //!   `broadcast` fits better. An unbounded queue in front of [`broadcast_receiver`] does the same.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 mod receiver;

@@ -5,6 +5,7 @@ use std::{
     future::Future,
     mem,
     ops::Deref,
+    panic::Location,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -187,9 +188,11 @@ impl<S: Stream> BroadcastReceiver<S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
+    #[track_caller]
     pub fn recv_ref(&mut self) -> RecvRef<'_, S> {
         RecvRef {
             receiver: Some(self),
+            location: Location::caller(),
         }
     }
 
@@ -489,16 +492,21 @@ impl<S: Stream> fmt::Debug for Recv<'_, S> {
 pub struct RecvRef<'a, S: Stream> {
     /// Taken when the value is handed out, which then borrows from it.
     receiver: Option<&'a mut BroadcastReceiver<S>>,
+    /// Where it was called.
+    location: &'static Location<'static>,
 }
 
 impl<'a, S: Stream> Future for RecvRef<'a, S> {
     type Output = Option<Result<ValueRef<'a, S::Item>, Lagged>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let receiver = self
-            .receiver
-            .take()
-            .expect("a future is not polled after it was ready");
+        let Some(receiver) = self.receiver.take() else {
+            panic!(
+                "the `recv_ref` at {} was polled after it had completed; a future returns once: keep what it has \
+                 returned, and leave it out of the `select!` or the loop that polls it again",
+                self.location
+            );
+        };
         let Poll::Ready(delivery) = receiver.poll_delivery(context) else {
             self.receiver = Some(receiver);
             return Poll::Pending;

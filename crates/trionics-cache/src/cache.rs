@@ -198,6 +198,7 @@ where
     ///
     /// See [`Lease`].
     #[inline]
+    #[track_caller]
     pub fn open<C, M>(&self, key: K, make: M) -> Open<'_, K, T, M, E, S>
     where
         C: AsyncContext<Value = T, Error = E>,

@@ -4,12 +4,14 @@ use std::{
     fmt,
     future::Future,
     hash::{BuildHasher, Hash},
+    panic::Location,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use trionics_errgroup::{AnyError, Failure};
 use trionics_gather::AsyncContext;
+use trionics_nursery::internal::RETURNS_ONCE;
 
 use crate::{
     cache::{ContextCache, boxed},
@@ -28,6 +30,8 @@ pub struct Open<'a, K, T, M, E = AnyError, S = FastHash> {
     /// Until the first poll.
     order: Option<(K, M)>,
     opening: Option<Opening<'a, K, T, E>>,
+    /// Where it was called.
+    location: &'static Location<'static>,
 }
 
 /// Nothing in it is pinned but the box.
@@ -35,11 +39,13 @@ impl<K, T, M, E, S> Unpin for Open<'_, K, T, M, E, S> {}
 
 impl<'a, K, T, M, E, S> Open<'a, K, T, M, E, S> {
     #[inline]
+    #[track_caller]
     pub(crate) fn new(cache: &'a ContextCache<K, T, E, S>, key: K, make: M) -> Self {
         Self {
             cache,
             order: Some((key, make)),
             opening: None,
+            location: Location::caller(),
         }
     }
 }
@@ -67,8 +73,17 @@ where
             this.opening = Some(Box::pin(this.cache.core().open(hash, key, boxed(make))));
         }
         match &mut this.opening {
-            Some(opening) => opening.as_mut().poll(cx),
-            None => panic!("`open` was polled after it had completed"),
+            Some(opening) => {
+                let polled = opening.as_mut().poll(cx);
+                if polled.is_ready() {
+                    this.opening = None;
+                }
+                polled
+            }
+            None => panic!(
+                "the `open` at {} was polled after it had completed; {RETURNS_ONCE}",
+                this.location
+            ),
         }
     }
 }

@@ -69,6 +69,12 @@ use crate::{
 /// assert_eq!(*notes.borrow(), ["enter", "block", "exit"]);
 /// # });
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an async context",
+    label = "not an async context",
+    note = "`acm(async |slot| {{ … slot.provide(value).await; … }})` makes one from an async function",
+    note = "`null_context(value)` makes one from a plain value"
+)]
 pub trait AsyncContext {
     /// What the block gets.
     type Value;

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 use trionics_nursery::{
     CancelScope, LocalNursery, Nursery, RunScope,
-    internal::{Block, cancel_scope, is_cancelled, scope_at},
+    internal::{Block, RETURNS_ONCE, cancel_scope, is_cancelled, scope_at},
 };
 
 use crate::{
@@ -76,6 +76,11 @@ where
 
 /// A nursery that contexts can be entered in: a [`Nursery`], where they are `Send`, or a
 /// [`LocalNursery`].
+#[diagnostic::on_unimplemented(
+    message = "contexts of this kind cannot be entered in `{Self}`",
+    label = "not a nursery that takes these contexts",
+    note = "a `Nursery` takes contexts that are `Send`, a `LocalNursery` takes any; both outlive no borrow that the contexts hold"
+)]
 pub trait HostNursery<C>: sealed::Sealed {
     #[doc(hidden)]
     fn start_context(&self, location: &'static Location<'static>, child: C) -> Result<(), C>;
@@ -224,7 +229,10 @@ where
                         }
                     };
                 }
-                Phase::Done => panic!("`gather_contexts_in` was polled after it had completed"),
+                Phase::Done => panic!(
+                    "the `gather_contexts_in` at {} was polled after it had completed; {RETURNS_ONCE}",
+                    this.location
+                ),
             }
         }
     }

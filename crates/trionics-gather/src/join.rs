@@ -54,21 +54,22 @@ mod set;
 /// ```
 #[track_caller]
 pub fn join<S: Join>(futures: S) -> impl Future<Output = S::Outputs> + use<S> {
+    let location = Location::caller();
     let (branches, parcels) = futures.branches();
     Joining {
-        nursery: open_children(Location::caller(), branches, ready(BodyEnd::Value(()))),
+        nursery: open_children(location, branches, ready(BodyEnd::Value(()))),
         parcels: Some(parcels),
-        collect: |end: RawEnd<(), Infallible>, parcels| match end {
+        collect: move |end: RawEnd<(), Infallible>, parcels| match end {
             RawEnd::Value(()) => S::collect(parcels),
-            RawEnd::Cancelled(cancelled) => stopped(&cancelled),
+            RawEnd::Cancelled(cancelled) => stopped(location, &cancelled),
             RawEnd::Failed(failures) => unreachable!("no branch fails: {failures:?}"),
         },
     }
 }
 
-fn stopped(cancelled: &Cancelled) -> ! {
+fn stopped(location: &Location<'_>, cancelled: &Cancelled) -> ! {
     panic!(
-        "the join was stopped by a cancellation ({cancelled}) and then polled outside the cancelled \
+        "the join at {location} was stopped by a cancellation ({cancelled}) and then polled outside the cancelled \
          scope, where it has no value to return; put a cancel scope inside it, or poll it inside the \
          scope only"
     )
@@ -124,17 +125,18 @@ pub fn try_join<S: TryJoin>(
 }
 
 pin_project! {
-    struct Joining<C, P, E, R> {
+    struct Joining<C, P, E, F> {
         #[pin]
         nursery: RawNursery<C, Ready<BodyEnd<(), E>>, (), E>,
         parcels: Option<P>,
-        collect: fn(RawEnd<(), E>, P) -> R,
+        collect: F,
     }
 }
 
-impl<C, P, E, R> Future for Joining<C, P, E, R>
+impl<C, P, E, R, F> Future for Joining<C, P, E, F>
 where
     C: Future<Output = Result<(), Failure<E>>> + Unpin,
+    F: Fn(RawEnd<(), E>, P) -> R,
 {
     type Output = R;
 

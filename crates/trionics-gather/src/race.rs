@@ -79,17 +79,18 @@ pub fn race<S: Race>(futures: S) -> impl Future<Output = S::Output> + use<S> {
         futures.n_branches() > 0,
         "a race of no futures would never end; give at least one"
     );
+    let location = Location::caller();
     run(
-        Location::caller(),
+        location,
         futures,
         Rules {
             wins: |_| true,
             counts: |_| false,
         },
-        |result| match result {
+        move |result| match result {
             RaceResult::Won(output, _) => output,
             RaceResult::Cancelled(cancelled) => panic!(
-                "the race was stopped by a cancellation ({cancelled}) and then polled outside the \
+                "the race at {location} was stopped by a cancellation ({cancelled}) and then polled outside the \
                  cancelled scope, where it has no value to return; put a cancel scope inside it, or poll \
                  it inside the scope only"
             ),
@@ -375,12 +376,12 @@ impl<F, O> std::fmt::Debug for Branch<F, O> {
 }
 
 /// Runs a race: a nursery, whose body waits for the winner and then cancels it.
-fn run<S: Race, R>(
+fn run<S: Race, R, J: Fn(RaceResult<S::Output>) -> R>(
     location: &'static Location<'static>,
     futures: S,
     rules: Rules<S::Output>,
-    judge: fn(RaceResult<S::Output>) -> R,
-) -> impl Future<Output = R> + use<S, R> {
+    judge: J,
+) -> impl Future<Output = R> + use<S, R, J> {
     let contest = Arc::new(Contest {
         rules,
         state: Mutex::new(ContestState {
@@ -404,17 +405,18 @@ fn run<S: Race, R>(
 }
 
 pin_project! {
-    struct Racing<N, O, R> {
+    struct Racing<N, O, J> {
         #[pin]
         nursery: N,
         contest: Arc<Contest<O>>,
-        judge: fn(RaceResult<O>) -> R,
+        judge: J,
     }
 }
 
-impl<N, O, R> Future for Racing<N, O, R>
+impl<N, O, R, J> Future for Racing<N, O, J>
 where
     N: Future<Output = RawEnd<(), Infallible>>,
+    J: Fn(RaceResult<O>) -> R,
 {
     type Output = R;
 

@@ -15,6 +15,11 @@ use crate::{
 
 /// A collection of contexts that [`gather_contexts`](crate::gather_contexts) takes: a `Vec`, an array,
 /// or a tuple of up to twelve contexts of different types and the same error.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a set of async contexts",
+    label = "not a `Vec`, an array or a tuple of async contexts",
+    note = "`acm` makes a context from an async function; contexts of different types go into a tuple, or are made alike with `boxed()`"
+)]
 pub trait ContextSet: sealed::Sealed {
     /// What the contexts fail with.
     type Error;

@@ -19,7 +19,7 @@ use trionics_errgroup::{CancelReason, Cancelled};
 
 use crate::{
     current,
-    frame::{Frame, Step, report_at},
+    frame::{Frame, RETURNS_ONCE, Step, report_at},
     node::Node,
     report::{FrameKind, Report},
     sync::{Mutex, MutexGuard, lock},
@@ -308,7 +308,10 @@ where
                 *this.phase = BlockPhase::Done;
                 Poll::Ready(Err(cancelled))
             }
-            _ => panic!("a block was polled after it had completed"),
+            _ => panic!(
+                "the block of a {} was polled after it had completed; {RETURNS_ONCE}",
+                this.frame.node().info()
+            ),
         }
     }
 }
@@ -387,7 +390,10 @@ impl Future for Guest {
         match &this.phase {
             GuestPhase::Fresh => this.sit_down(),
             GuestPhase::Waiting { .. } => {}
-            GuestPhase::Done => panic!("`provide` was polled after it had completed"),
+            GuestPhase::Done => panic!(
+                "the `provide` of a context at {} was polled after it had completed; {RETURNS_ONCE}",
+                this.location
+            ),
         }
         if let GuestPhase::Waiting { node, .. } = &this.phase {
             node.note_poll();

@@ -47,6 +47,11 @@ pub type BoxSleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no clock",
+    label = "not a `Clock`",
+    note = "there are `TokioClock` with the feature `tokio`, `AsyncIoClock` with `async-io`, and a virtual clock in `testing`"
+)]
 pub trait Clock: Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Instant;

@@ -22,6 +22,10 @@ use crate::{
     settings::DEFAULT_PATIENCE,
 };
 
+/// What to do about a future that is polled once too often.
+pub const RETURNS_ONCE: &str = "a future returns once: keep what it has returned, and leave it out of the `select!` \
+                                or the loop that polls it again";
+
 /// How a frame's body came to its end.
 pub(crate) enum Ended<T> {
     /// It returned.
@@ -308,7 +312,10 @@ impl Frame {
                 self.settle();
                 return Step::Stopped;
             }
-            Phase::Done => panic!("a {} was polled after it had completed", self.node.info()),
+            Phase::Done => panic!(
+                "a {} was polled after it had completed; {RETURNS_ONCE}",
+                self.node.info()
+            ),
         }
         let epoch = self.begin_poll();
         let polled = {

@@ -138,6 +138,7 @@ pub mod internal {
     pub use crate::{
         block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, MakeBlock, RunBlock},
         current::is_cancelled,
+        frame::RETURNS_ONCE,
         nursery::{
             open_local_with, open_with,
             raw::{BodyEnd, RawEnd, RawNursery, open_children},

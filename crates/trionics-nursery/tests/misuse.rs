@@ -1,11 +1,6 @@
 //! What must not be done says so: polling on, entering twice, sleeping without a clock.
 
-use std::{
-    cell::RefCell,
-    panic::{self, AssertUnwindSafe},
-    sync::Once,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use trionics_nursery::{
     CancelScope, Nursery, Settings, in_current_scope, now, open_nursery, shield, sleep,
@@ -13,26 +8,7 @@ use trionics_nursery::{
 };
 
 mod common;
-use common::{Drawer, Probe, Word, ends, never, panic_of, pause};
-
-thread_local! {
-    static PANICKED_AT: RefCell<Option<(String, u32)>> = const { RefCell::new(None) };
-}
-
-/// Where `f` panics, as the panic's message would tell the user.
-fn panics_at<R>(f: impl FnOnce() -> R) -> (String, u32) {
-    static INSTALL: Once = Once::new();
-    INSTALL.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let location = info.location().expect("a location");
-            PANICKED_AT.with(|at| at.replace(Some((location.file().to_owned(), location.line()))));
-            before(info);
-        }));
-    });
-    assert!(panic::catch_unwind(AssertUnwindSafe(f)).is_err());
-    PANICKED_AT.with(RefCell::take).expect("it has panicked")
-}
+use common::{Drawer, Probe, Word, ends, never, panic_and_place, panic_of, pause};
 
 #[test]
 fn a_future_that_is_polled_after_it_has_returned_says_so() {
@@ -137,18 +113,18 @@ fn a_nurserys_own_scope_cannot_be_entered() {
 fn a_panic_of_a_closed_nursery_blames_the_caller() {
     let nursery = ends(open_nursery(async |n: Nursery<'_, Word>| Ok(n))).unwrap();
     let line = line!() + 1;
-    let at = panics_at(|| nursery.start_soon(async { Ok(()) }));
-    assert_eq!(at, (file!().to_owned(), line));
+    let at = panic_and_place(|| nursery.start_soon(async { Ok(()) }));
+    assert_eq!(at.1, (file!().to_owned(), line));
     let line = line!() + 1;
-    let at = panics_at(|| nursery.spawn(async { Ok(()) }));
-    assert_eq!(at, (file!().to_owned(), line));
+    let at = panic_and_place(|| nursery.spawn(async { Ok(()) }));
+    assert_eq!(at.1, (file!().to_owned(), line));
 }
 
 #[test]
 fn without_a_clock_time_says_what_to_do() {
     let line = line!() + 1;
-    let at = panics_at(|| now());
-    assert_eq!(at, (file!().to_owned(), line));
+    let at = panic_and_place(|| now());
+    assert_eq!(at.1, (file!().to_owned(), line));
     for message in [
         panic_of(|| now()),
         panic_of(|| ends(sleep(Duration::ZERO))),

@@ -10,7 +10,10 @@ use std::{
 };
 
 use trionics_errgroup::{Failure, LibraryFailure};
-use trionics_nursery::{internal::is_cancelled, outside};
+use trionics_nursery::{
+    internal::{RETURNS_ONCE, is_cancelled},
+    outside,
+};
 
 use super::entry::{Carrier, Entry, EntryChild, Shared};
 use crate::{
@@ -76,7 +79,10 @@ where
                 if is_cancelled() {
                     return Poll::Pending;
                 }
-                panic!("`enter` was polled after it had completed");
+                panic!(
+                    "the `enter` at {} was polled after it had completed; {RETURNS_ONCE}",
+                    this.location
+                );
             };
             if let Poll::Ready(result) = Pin::new(child).poll(cx) {
                 this.drop_child();

@@ -17,6 +17,10 @@ use crate::{
 };
 
 /// A collection of futures: a `Vec`, an array, or a tuple of up to twelve futures of different types.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a set of futures that can be joined",
+    label = "not a `Vec`, an array or a tuple of futures"
+)]
 pub trait Join: sealed::Sealed {
     /// The outputs, in the same kind of collection.
     type Outputs;
@@ -36,6 +40,10 @@ pub trait Join: sealed::Sealed {
 
 /// A collection of futures that can fail: a `Vec`, an array, or a tuple of up to twelve futures of
 /// different types and the same error.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a set of futures that can be joined until one fails",
+    label = "not a `Vec`, an array or a tuple of futures that return `Result<_, Failure<E>>` with one `E`"
+)]
 pub trait TryJoin: sealed::Sealed {
     /// The values, in the same kind of collection.
     type Values;

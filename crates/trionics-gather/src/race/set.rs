@@ -9,6 +9,10 @@ use crate::set::{OneOf, child_of, push_children};
 
 /// A collection of futures with the same output: a `Vec`, an array, or a tuple of up to twelve futures
 /// of different types.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a set of futures that can be raced",
+    label = "not a `Vec`, an array or a tuple of futures with one type of output"
+)]
 pub trait Race: sealed::Sealed {
     /// What each of them gives.
     type Output;

@@ -17,6 +17,7 @@ use trionics_errgroup::{CancelReason, Cancelled, Failure};
 
 use super::Member;
 use crate::{
+    frame::RETURNS_ONCE,
     sync::{Mutex, MutexGuard, lock},
     wake::wake_outside,
 };
@@ -170,7 +171,10 @@ impl<V> Future for ChildHandle<V> {
                 }
                 SlotState::Taken => {
                     drop(state);
-                    panic!("a child's handle was polled after it had returned the child's value");
+                    panic!(
+                        "the handle of a {} was polled after it had returned the child's value; {RETURNS_ONCE}",
+                        self.slot.member.info()
+                    );
                 }
             }
             drop(state);

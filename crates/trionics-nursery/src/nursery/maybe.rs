@@ -15,7 +15,7 @@ use super::{
     Nursery, NurseryOptions,
     open::{Open, OpenNursery},
 };
-use crate::current;
+use crate::{current, frame::RETURNS_ONCE};
 
 /// A nursery that exists, or the options with which to open one.
 ///
@@ -101,6 +101,7 @@ where
         NurserySource::Existing(nursery) => MaybeOpenNursery::Existing {
             start: Some((body, nursery)),
             future: None,
+            location: Location::caller(),
         },
         NurserySource::New(options) => MaybeOpenNursery::New {
             open: Open::new(
@@ -124,6 +125,7 @@ pin_project! {
             start: Option<(F, Nursery<'env, E>)>,
             #[pin]
             future: Option<Fut>,
+            location: &'static Location<'static>,
         },
         #[doc(hidden)]
         New {
@@ -143,14 +145,22 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             MaybeProjected::New { open } => open.poll(cx),
-            MaybeProjected::Existing { start, mut future } => {
+            MaybeProjected::Existing {
+                start,
+                mut future,
+                location,
+            } => {
                 if let Some((body, nursery)) = start.take() {
                     future.set(Some(body(nursery)));
                 }
                 let running = future
                     .as_mut()
                     .as_pin_mut()
-                    .expect("`maybe_open_nursery` was polled after it had completed");
+                    .unwrap_or_else(|| {
+                        panic!(
+                            "the `maybe_open_nursery` at {location} was polled after it had completed; {RETURNS_ONCE}"
+                        )
+                    });
                 let polled = running.poll(cx);
                 if polled.is_ready() {
                     let _outside = current::clear();

@@ -28,7 +28,7 @@ pub type OpenLocalNursery<'env, T, E, F, Fut> =
 
 pin_project! {
     /// A nursery with children of type `C` and handles of type `H`.
-    #[must_use = "futures do nothing unless polled"]
+    #[must_use = "it runs while it is awaited: add `.await`"]
     pub struct Open<C: ?Sized, H, T, E, F, Fut> {
         #[pin]
         raw: RawNursery<C, Body<H, F, Fut>, T, E>,

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     current,
     deadline::{self, Limit},
-    frame::{Frame, Grace, begin_poll, decide, drop_body},
+    frame::{Frame, Grace, RETURNS_ONCE, begin_poll, decide, drop_body},
     node::Node,
     report::{FrameInfo, FrameKind, Report, panic_message},
     scope::Name,
@@ -240,7 +240,7 @@ where
         }
         assert!(
             !inner.frame.is_done(),
-            "a {} was polled after it had completed",
+            "a {} was polled after it had completed; {RETURNS_ONCE}",
             inner.frame.node().info()
         );
         if !inner.frame.settle() {

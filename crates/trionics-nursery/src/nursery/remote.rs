@@ -208,7 +208,7 @@ where
         let node = &line.node;
         assert!(
             !this.frame.is_done(),
-            "an executor polled a {} after it had completed",
+            "an executor polled a {} after it had completed; drop a task that has returned",
             node.info()
         );
         if !line.is_admitted() {

@@ -12,7 +12,7 @@ use super::{
     child::{Child, Fits},
     shared::Shared,
 };
-use crate::scope::Name;
+use crate::{frame::RETURNS_ONCE, scope::Name};
 
 /// The future of [`Nursery::start_soon_when_free`](crate::Nursery::start_soon_when_free).
 #[must_use = "futures do nothing unless polled"]
@@ -20,6 +20,8 @@ pub struct StartWhenFree<C: ?Sized> {
     shared: Shared<C>,
     child: Option<Child<C>>,
     ticket: Option<u64>,
+    /// Where it was called.
+    location: &'static Location<'static>,
 }
 
 impl<C: ?Sized> Unpin for StartWhenFree<C> {}
@@ -38,6 +40,7 @@ impl<C: ?Sized> StartWhenFree<C> {
             child: Some(shared.hold(name, location, future)),
             shared: shared.clone(),
             ticket: None,
+            location,
         }
     }
 }
@@ -49,7 +52,8 @@ impl<C: ?Sized> Future for StartWhenFree<C> {
         let this = self.get_mut();
         assert!(
             this.child.is_some(),
-            "`start_soon_when_free` was polled after it had completed"
+            "the `start_soon_when_free` at {} was polled after it had completed; {RETURNS_ONCE}",
+            this.location
         );
         ready!(
             this.shared
@@ -57,8 +61,9 @@ impl<C: ?Sized> Future for StartWhenFree<C> {
         );
         assert!(
             this.child.is_none(),
-            "`start_soon_when_free` on a nursery that has closed: its body and its children had all ended; \
-             start children while it is open"
+            "`start_soon_when_free` at {} on a nursery that has closed: its body and its children had all \
+             ended; start children while it is open",
+            this.location
         );
         Poll::Ready(())
     }

@@ -43,6 +43,12 @@ pub use self::futures::FuturesSpawner;
 /// assert_eq!(sum.unwrap(), 3);
 /// # });
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no executor that a nursery could put a child on",
+    label = "not a `Spawner`",
+    note = "a tokio runtime is one by its `handle()`, with the feature `tokio`; an `Executor` of async-executor or smol with the feature `async-executor`",
+    note = "what implements `futures::task::Spawn` is wrapped in a `FuturesSpawner`, with the feature `futures`; `spawn_with` makes one from a function"
+)]
 pub trait Spawner {
     /// Runs `task` to its end, whoever else is waiting for what.
     ///
@@ -70,6 +76,11 @@ pub trait Spawner {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no pool of threads that may be blocked",
+    label = "not a `SpawnBlocking`",
+    note = "a tokio runtime is one by its `handle()`, with the feature `tokio`"
+)]
 pub trait SpawnBlocking {
     /// Calls `work` on a thread that may be blocked.
     ///

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     current,
+    frame::RETURNS_ONCE,
     scope::{CancelScope, Name, RunScope},
     sync::{Mutex, MutexGuard, lock},
     wake::wake_outside,
@@ -222,6 +223,7 @@ where
         counted: false,
         stopped: false,
         or_cancel,
+        location,
     }
 }
 
@@ -239,6 +241,8 @@ pub struct Start<C: ?Sized, V> {
     /// A cancellation of the caller has stopped the child.
     stopped: bool,
     or_cancel: bool,
+    /// Where it was called.
+    location: &'static Location<'static>,
 }
 
 impl<C: ?Sized, V> Unpin for Start<C, V> {}
@@ -255,7 +259,10 @@ where
             if this.or_cancel && current::is_cancelled() {
                 return Poll::Pending;
             }
-            panic!("`start` was polled after it had completed");
+            panic!(
+                "the `start` at {} was polled after it had completed; {RETURNS_ONCE}",
+                this.location
+            );
         };
         if !this.counted && !this.stopped {
             if !this.shared.begin_start() {

@@ -141,6 +141,7 @@ where
 ///
 /// Outside [`run`].
 #[must_use]
+#[track_caller]
 pub fn elapsed() -> Duration {
     Executor::current("elapsed").clock.elapsed()
 }
@@ -208,8 +209,13 @@ impl Executor {
 
     #[track_caller]
     pub(super) fn current(asked: &str) -> Rc<Self> {
-        Self::try_current()
-            .unwrap_or_else(|| panic!("`testing::{asked}` was called outside `testing::run`"))
+        // No closure: it would be blamed in place of the caller.
+        match Self::try_current() {
+            Some(executor) => executor,
+            None => panic!(
+                "`testing::{asked}` was called outside `testing::run`; run the test's future inside it"
+            ),
+        }
     }
 
     fn try_current() -> Option<Rc<Self>> {
@@ -255,6 +261,7 @@ impl Executor {
         released
     }
 
+    #[track_caller]
     fn deadlock(&self, root: Arc<Node>) -> ! {
         let mut roots = vec![root];
         let tasks = self.tasks.borrow();
@@ -317,12 +324,18 @@ pub(crate) fn shuffle<T>(items: &mut [T]) {
 struct Installed;
 
 impl Installed {
+    #[track_caller]
     fn new(executor: &Rc<Executor>) -> Self {
-        EXECUTOR.with(|current| {
+        let outer = EXECUTOR.with(|current| {
             let mut current = current.borrow_mut();
-            assert!(current.is_none(), "`testing::run` was called inside itself");
-            *current = Some(Rc::clone(executor));
+            let outer = current.is_some();
+            current.get_or_insert_with(|| Rc::clone(executor));
+            outer
         });
+        assert!(
+            !outer,
+            "`testing::run` was called inside itself; await the future instead, or `testing::spawn` it"
+        );
         Self
     }
 }
