@@ -4,8 +4,11 @@
 //! [`Case`] runs once per round, for about the same time, in an order that is shuffled for each round; the ratio between
 //! two subjects is taken within each round, and what is reported is the median of these paired ratios. [`groups`] holds
 //! what is measured, one file per group; `README.md` beside the manifest says how to add one.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+pub mod allocations;
+pub mod alone;
+pub mod figures;
 pub mod groups;
 pub mod machine;
 pub mod measure;

@@ -7,9 +7,10 @@ use std::{
 };
 
 use crate::{
+    figures::Figure,
     measure::{Measured, Outcome},
     statistics::Spread,
-    suite::Case,
+    suite::{Case, OURS},
 };
 
 /// All that has been measured so far. It is written again after each case, so that an interruption costs one case.
@@ -82,20 +83,32 @@ impl Report {
         let mut objects = Vec::new();
         for entry in &self.entries {
             for measured in &entry.outcome.measured {
-                let Spread { low, median, high } = measured.nanoseconds;
+                let [median, low, high] = json_spread(measured.nanoseconds, 3);
                 let mut object = format!(
-                    "{{\"group\": {}, \"case\": {}, \"subject\": {}, \"median_ns\": {median:.3}, \"low_ns\": {low:.3}, \
-                     \"high_ns\": {high:.3}, \"per\": {}",
+                    "{{\"group\": {}, \"case\": {}, \"subject\": {}, \"median_ns\": {median}, \"low_ns\": {low}, \
+                     \"high_ns\": {high}, \"per\": {}",
                     quoted(&entry.group),
                     quoted(&entry.case),
                     quoted(measured.subject),
                     quoted(entry.per),
                 );
-                if let Some(Spread { low, median, high }) = measured.ratio {
+                if measured.subject != OURS {
+                    let [median, low, high] = json_spread(measured.ratio, 5);
                     let ratio = format!(
-                        ", \"ratio\": {median:.5}, \"ratio_low\": {low:.5}, \"ratio_high\": {high:.5}"
+                        ", \"ratio\": {median}, \"ratio_low\": {low}, \"ratio_high\": {high}"
                     );
                     object.push_str(&ratio);
+                }
+                if !measured.figures.is_empty() {
+                    let figures: Vec<_> = measured
+                        .figures
+                        .iter()
+                        .map(|(name, figure)| match figure {
+                            Figure::Number(number) => format!("{}: {number:.3}", quoted(name)),
+                            Figure::Text(text) => format!("{}: {}", quoted(name), quoted(text)),
+                        })
+                        .collect();
+                    object.push_str(&format!(", \"figures\": {{{}}}", figures.join(", ")));
                 }
                 object.push('}');
                 objects.push(object);
@@ -144,6 +157,9 @@ impl Report {
             text.push('\n');
             text.push_str(&spreads(&entries));
             for entry in &entries {
+                text.push_str(&figures(entry));
+            }
+            for entry in &entries {
                 for (subject, message) in &entry.outcome.failed {
                     let message = message.lines().next().unwrap_or_default();
                     text.push_str(&format!(
@@ -162,6 +178,16 @@ Times are medians over the rounds, in nanoseconds per unit. A ratio is the time 
 round, the median over the rounds: below 1 trionics is the faster one. The spread is from the 10th to the 90th percentile.
 Compare within a row only, and trust ratios more than times.
 ";
+
+/// Median, low and high as JSON numbers, or nulls.
+fn json_spread(spread: Option<Spread>, digits: usize) -> [String; 3] {
+    match spread {
+        Some(Spread { low, median, high }) => {
+            [median, low, high].map(|number| format!("{number:.digits$}"))
+        }
+        None => ["null"; 3].map(str::to_owned),
+    }
+}
 
 /// A row per case, a column per subject.
 fn medians(entries: &[&Entry]) -> String {
@@ -195,7 +221,7 @@ fn medians(entries: &[&Entry]) -> String {
                 .find(|measured| measured.subject == *subject);
             row.push(match measured {
                 Some(Measured {
-                    nanoseconds,
+                    nanoseconds: Some(nanoseconds),
                     ratio: Some(ratio),
                     ..
                 }) => {
@@ -205,7 +231,13 @@ fn medians(entries: &[&Entry]) -> String {
                         figure(ratio.median)
                     )
                 }
-                Some(Measured { nanoseconds, .. }) => figure(nanoseconds.median),
+                Some(Measured {
+                    nanoseconds: Some(nanoseconds),
+                    ..
+                }) => figure(nanoseconds.median),
+                Some(Measured {
+                    nanoseconds: None, ..
+                }) => "–".to_owned(),
                 None if entry
                     .outcome
                     .failed
@@ -230,7 +262,9 @@ fn spreads(entries: &[&Entry]) -> String {
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for entry in entries {
         for measured in &entry.outcome.measured {
-            let Spread { low, median, high } = measured.nanoseconds;
+            let Some(Spread { low, median, high }) = measured.nanoseconds else {
+                continue;
+            };
             let mut row = vec![
                 entry.case.clone(),
                 measured.subject.to_owned(),
@@ -248,6 +282,51 @@ fn spreads(entries: &[&Entry]) -> String {
         }
     }
     table(&rows)
+}
+
+/// What is said of the subjects beside their times: a row per subject, numbers with the ratio of ours to theirs.
+fn figures(entry: &Entry) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for measured in &entry.outcome.measured {
+        for (name, _) in measured.figures.iter() {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    if names.is_empty() {
+        return String::new();
+    }
+    let ours = entry
+        .outcome
+        .measured
+        .iter()
+        .find(|measured| measured.subject == OURS);
+    let mut rows = vec![
+        [entry.case.as_str()]
+            .into_iter()
+            .chain(names.iter().copied())
+            .map(str::to_owned)
+            .collect::<Vec<_>>(),
+    ];
+    for measured in &entry.outcome.measured {
+        let mut row = vec![measured.subject.to_owned()];
+        for name in &names {
+            let our_own = ours.and_then(|ours| ours.figures.get(name));
+            row.push(match (measured.figures.get(name), our_own) {
+                (None, _) => "–".to_owned(),
+                (Some(Figure::Text(text)), _) => text.clone(),
+                (Some(Figure::Number(theirs)), Some(Figure::Number(ours)))
+                    if measured.subject != OURS && *theirs != 0.0 =>
+                {
+                    format!("{} (ratio {})", figure(*theirs), figure(ours / theirs))
+                }
+                (Some(Figure::Number(number)), _) => figure(*number),
+            });
+        }
+        rows.push(row);
+    }
+    format!("\n{}", table(&rows))
 }
 
 /// A Markdown table, its columns as wide in the text as they need to be. The first row is the header.
@@ -314,6 +393,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::Figures;
 
     fn report() -> Report {
         let flat = |median| Spread {
@@ -322,16 +402,21 @@ mod tests {
             high: median * 2.0,
         };
         let outcome = Outcome {
+            rounds: 3,
             measured: vec![
                 Measured {
                     subject: "trionics",
-                    nanoseconds: flat(80.0),
+                    nanoseconds: Some(flat(80.0)),
                     ratio: None,
+                    figures: Figures::new().number("bytes", 96.0),
                 },
                 Measured {
                     subject: "peer",
-                    nanoseconds: flat(400.0),
+                    nanoseconds: Some(flat(400.0)),
                     ratio: Some(flat(0.2)),
+                    figures: Figures::new()
+                        .number("bytes", 192.0)
+                        .text("cleanup ran", "no"),
                 },
             ],
             failed: vec![("other", "out of luck\nat length".to_owned())],
@@ -354,8 +439,8 @@ mod tests {
     #[test]
     fn json_has_an_object_per_subject_and_ratios_for_peers() {
         let expected = r#"[
-  {"group": "group", "case": "a \"case\"", "subject": "trionics", "median_ns": 80.000, "low_ns": 40.000, "high_ns": 160.000, "per": "child"},
-  {"group": "group", "case": "a \"case\"", "subject": "peer", "median_ns": 400.000, "low_ns": 200.000, "high_ns": 800.000, "per": "child", "ratio": 0.20000, "ratio_low": 0.10000, "ratio_high": 0.40000}
+  {"group": "group", "case": "a \"case\"", "subject": "trionics", "median_ns": 80.000, "low_ns": 40.000, "high_ns": 160.000, "per": "child", "figures": {"bytes": 96.000}},
+  {"group": "group", "case": "a \"case\"", "subject": "peer", "median_ns": 400.000, "low_ns": 200.000, "high_ns": 800.000, "per": "child", "ratio": 0.20000, "ratio_low": 0.10000, "ratio_high": 0.40000, "figures": {"bytes": 192.000, "cleanup ran": "no"}}
 ]
 "#;
         assert_eq!(report().json(), expected);
@@ -384,6 +469,7 @@ mod tests {
             "| a \"case\" | child | 80.0     | 400 (ratio 0.200) | failed |",
             "- a \"case\": it is.",
             "| a \"case\" | peer     | 400    | 200  | 800  | 0.200 | 0.100 | 0.400 |",
+            "| peer     | 192 (ratio 0.500) | no          |",
             "**other failed in a \"case\"**: out of luck",
         ] {
             assert!(lines.contains(&expected), "{expected}\nis not in\n{text}");
