@@ -6,15 +6,22 @@
 //! what is measured, one file per group; `README.md` beside the manifest says how to add one.
 #![deny(unsafe_code)]
 
+pub mod against;
 pub mod allocations;
 pub mod alone;
+pub mod budget;
+mod chart;
 pub mod figures;
 pub mod groups;
+pub mod interrupt;
+mod json;
 pub mod machine;
 pub mod measure;
+pub mod options;
 pub mod report;
 pub mod statistics;
 pub mod suite;
 pub mod support;
+pub mod targets;
 
 pub use crate::suite::{Case, Group, OURS};
