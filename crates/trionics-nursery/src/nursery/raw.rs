@@ -16,6 +16,7 @@ use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 use super::{
     child::{Child, Crew, Running, Seat, Turn},
     finish::FinishSlot,
+    handle::forget_echoes,
     member::Queue,
 };
 use crate::{
@@ -573,6 +574,7 @@ where
                 .collect();
             failures.push(Failure::library(LibraryFailure::OutOfGrace { names }));
         }
+        forget_echoes(&mut failures);
         let value = self
             .value
             .take()
