@@ -91,7 +91,10 @@ fn that_a_child_has_failed_is_kept_where_it_is_all_that_is_known_or_more_is_said
 
     // A child that was cancelled is why the nursery fails.
     let failure = ends(open_nursery(async |n: Nursery<'_>| {
-        let child = n.spawn(async { Ok(never().await) });
+        let child = n.spawn(async {
+            never().await;
+            Ok(())
+        });
         child.cancel("not needed");
         Ok(child.await?)
     }))
