@@ -73,7 +73,7 @@ struct Sources {
     trionics: &'static str,
 }
 
-/// Adds both ways to a case.
+/// Adds both ways to a case, of which a run lasts a good part of a second.
 fn compared(
     case: Case,
     sources: Sources,
@@ -83,7 +83,6 @@ fn compared(
         (OURS, With::Trionics, sources.trionics),
         ("tokio", With::Tokio, sources.tokio),
     ];
-    let case = case.lasting(Duration::from_millis(500));
     ways.into_iter().fold(case, |case, (name, with, source)| {
         case.timed_subject(name, move || {
             let host = Host::tokio();

@@ -63,6 +63,7 @@ impl Connection {
         } = &mut *self.dialog.lock().await;
         outgoing.send("BYE").await?;
         while incoming.expect().await? != "BYE" {}
-        outgoing.leave_no_trace()
+        outgoing.leave_no_trace();
+        Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! Shared connections: so many tasks, 200 at once, use 100 keys; a key's connection is made for its first user and says
 //! goodbye with its last.
 
+use std::time::Duration;
+
 use ::trionics::CancelScope;
 
 use super::{
@@ -32,7 +34,8 @@ pub(super) fn case() -> Case {
         "open",
         N_OPENS as u64,
         "each task opens a key, asks one question over its connection and leaves, 200 at once, until it is stopped with the last 200 unanswered; the last user of a connection says goodbye; a task per open, the same connections and runtime; the tokio program, a map of OnceCells with counted users, may have two connections of a key where one is being closed, ours waits for that",
-    );
+    )
+    .lasting(Duration::from_millis(800));
     let sources = Sources {
         tokio: include_str!("connections/tokio.rs"),
         trionics: include_str!("connections/trionics.rs"),

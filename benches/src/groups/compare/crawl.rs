@@ -1,5 +1,7 @@
 //! A crawler: so many requests, at most 64 at once; a failure cancels the rest, and each connection says goodbye.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -27,7 +29,8 @@ pub(super) fn case() -> Case {
         "request",
         N_REQUESTS as u64,
         "fetch pages and follow their links until one fails, stop the 63 requests that would never be answered, say goodbye on 64 connections; one main loop and one task per request on both sides, the same connections and runtime; the tokio program hears of stops by a token",
-    );
+    )
+    .lasting(Duration::from_millis(200));
     let sources = Sources {
         tokio: include_str!("crawl/tokio.rs"),
         trionics: include_str!("crawl/trionics.rs"),

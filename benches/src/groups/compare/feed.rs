@@ -71,7 +71,8 @@ pub(super) fn case() -> Case {
         "tick and client",
         (n_clients * n_batches * ticks_per_batch) as u64,
         "pass each tick on to every client, batch after batch, stop in the midst of another batch, say goodbye to every client and to the exchange; the same sockets, lines, batches and runtime; the tokio program is a task per client, a pump into its broadcast channel, and a token",
-    );
+    )
+    .lasting(Duration::from_millis(600));
     let sources = Sources {
         tokio: include_str!("feed/tokio.rs"),
         trionics: include_str!("feed/trionics.rs"),
@@ -113,8 +114,11 @@ pub(super) fn serve_and_stop(host: &Host, with: With, trade: Trade) -> Run {
 
 #[cfg(test)]
 mod tests {
+    use ::tokio::{join, net::TcpStream};
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
-    use crate::groups::compare::Goodbyes;
+    use crate::groups::compare::{Goodbyes, wire::lines};
 
     #[test]
     fn a_server_that_is_stopped_takes_leave_of_all() {
@@ -129,6 +133,54 @@ mod tests {
                 let Goodbyes { said, of } = serve_and_stop(&host, with, trade).goodbyes;
                 assert_eq!((said, of), (n_clients + 1, n_clients + 1), "{with:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_server_whose_exchange_goes_away_takes_leave_of_its_clients_and_fails() {
+        let host = Host::tokio();
+        for with in With::BOTH {
+            let (listener, address) = listen(&host).expect("there is a free port");
+            let (exchange, exchange_address) = listen(&host).expect("there is a free port");
+            let subscribed = CancellationToken::new();
+            let exchange = async {
+                let exchange = TcpListener::from_std(exchange)?;
+                let (mut incoming, mut outgoing) = lines(exchange.accept().await?.0)?;
+                assert_eq!(incoming.expect().await?, "SUBSCRIBE");
+                subscribed.cancelled().await;
+                outgoing.send("TICK 1").await
+            };
+            let client = async {
+                let (mut incoming, mut outgoing) = lines(TcpStream::connect(address).await?)?;
+                outgoing.send("SUBSCRIBE").await?;
+                assert_eq!(incoming.expect().await?, "HELLO");
+                subscribed.cancel();
+                assert_eq!(incoming.expect().await?, "TICK 1");
+                assert_eq!(incoming.expect().await?, "BYE 1");
+                incoming.next().await.map(|line| line.map(str::to_owned))
+            };
+            timed(&host, async {
+                let listener = TcpListener::from_std(listener).expect("a runtime is around");
+                let server = async {
+                    match with {
+                        With::Tokio => {
+                            let token = CancellationToken::new();
+                            format!(
+                                "{:?}",
+                                tokio::serve(listener, exchange_address, token).await
+                            )
+                        }
+                        With::Trionics => {
+                            let server = trionics::serve(listener, exchange_address);
+                            format!("{:?}", with_clock(TokioClock, server).await)
+                        }
+                    }
+                };
+                let (served, sent, received) = join!(server, exchange, client);
+                assert!(served.contains("hung up"), "{with:?}: {served}");
+                sent.expect("the exchange's socket works");
+                assert_eq!(received.expect("the client's socket works"), None);
+            });
         }
     }
 }

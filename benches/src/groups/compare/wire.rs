@@ -24,9 +24,10 @@ pub(super) fn lines(stream: TcpStream) -> io::Result<(Incoming, Outgoing)> {
         n_taken: 0,
     };
     let outgoing = Outgoing {
-        writer,
+        writer: Some(writer),
         bytes: Vec::new(),
         n_sent: 0,
+        leaves_no_trace: false,
     };
     Ok((incoming, outgoing))
 }
@@ -77,10 +78,12 @@ impl Incoming {
 /// The lines that go out.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    writer: OwnedWriteHalf,
+    /// Gone when it is dropped.
+    writer: Option<OwnedWriteHalf>,
     bytes: Vec<u8>,
     /// How many of the bytes are on their way.
     n_sent: usize,
+    leaves_no_trace: bool,
 }
 
 impl Outgoing {
@@ -91,8 +94,9 @@ impl Outgoing {
 
     /// Sends what was written down.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
+        let writer = self.writer.as_mut().expect("it is not dropped");
         while self.n_sent < self.bytes.len() {
-            self.n_sent += self.writer.write(&self.bytes[self.n_sent..]).await?;
+            self.n_sent += writer.write(&self.bytes[self.n_sent..]).await?;
         }
         self.bytes.clear();
         self.n_sent = 0;
@@ -105,10 +109,23 @@ impl Outgoing {
         self.flush().await
     }
 
-    /// Lets the connection leave no trace in the kernel: thousands of them would otherwise use up the local ports.
+    /// Lets the connection leave no trace in the kernel when it is dropped: the ports of thousands of connections that
+    /// were closed in the ordinary way would be taken for a minute.
     ///
     /// Only for a connection whose peer has taken its leave and wants no more.
-    pub(super) fn leave_no_trace(&self) -> io::Result<()> {
-        self.writer.as_ref().set_zero_linger()
+    pub(super) fn leave_no_trace(&mut self) {
+        self.leaves_no_trace = true;
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take()
+            && self.leaves_no_trace
+            && writer.as_ref().set_zero_linger().is_ok()
+        {
+            // Without the ordinary end of the stream, which dropping it would send.
+            writer.forget();
+        }
     }
 }

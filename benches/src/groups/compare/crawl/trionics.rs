@@ -29,7 +29,9 @@ pub(super) async fn crawl(site: SocketAddr) -> Result<usize, Failure> {
                 let Some(fetched) = results.next().await else {
                     return Ok(n_fetched);
                 };
-                let (connection, links) = fetched?;
+                let Ok((connection, links)) = fetched else {
+                    continue; // Why is the nursery's business.
+                };
                 idle.push(connection);
                 frontier.extend(links);
                 n_fetched += 1;
