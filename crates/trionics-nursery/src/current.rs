@@ -4,12 +4,14 @@
 //! which start in that body find their parent. Nothing is counted on the way: the handle moves in and
 //! out.
 
-use std::{cell::Cell, sync::Arc};
+use std::{cell::Cell, mem::ManuallyDrop, sync::Arc};
 
 use crate::{node::Node, nursery::CurrentMember, sync::thread_local};
 
 thread_local! {
-    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
+    /// Whoever puts a frame here takes it out again: nothing is left to be dropped with the thread, which would cost each
+    /// access a look whether that has happened.
+    static CURRENT: Cell<ManuallyDrop<Option<Current>>> = const { Cell::new(ManuallyDrop::new(None)) };
 }
 
 /// The frame that is polling its body.
@@ -156,9 +158,8 @@ pub(crate) fn node() -> Option<Arc<Node>> {
 
 #[inline]
 pub(crate) fn swap(current: Option<Current>) -> Option<Current> {
-    // While the thread's locals are being destroyed there is no current frame.
     CURRENT
-        .try_with(|cell| cell.replace(current))
+        .try_with(|cell| ManuallyDrop::into_inner(cell.replace(ManuallyDrop::new(current))))
         .unwrap_or(None)
 }
 

@@ -537,7 +537,7 @@ pub(crate) fn drop_body<F>(mut body: Pin<&mut Option<F>>) -> std::thread::Result
 /// How long a cancelled frame waits for what still runs inside.
 #[derive(Default)]
 pub(crate) struct Grace {
-    timer: Option<(Duration, BoxSleep)>,
+    timer: Option<Box<(Duration, BoxSleep)>>,
 }
 
 impl Grace {
@@ -550,11 +550,7 @@ impl Grace {
             return false;
         };
         let _outside = current::clear();
-        if self
-            .timer
-            .as_ref()
-            .is_none_or(|(begun, _)| *begun != period)
-        {
+        if self.timer.as_ref().is_none_or(|timer| timer.0 != period) {
             let clock = node
                 .environment()
                 .and_then(|environment| environment.clock.clone());
@@ -562,10 +558,10 @@ impl Grace {
                 crate::clock::no_clock(node.info().location())
             };
             let end = crate::clock::saturating_add(clock.now(), period);
-            self.timer = Some((period, clock.sleep_until(end)));
+            self.timer = Some(Box::new((period, clock.sleep_until(end))));
         }
-        let (_, timer) = self.timer.as_mut().expect("set above");
-        let is_over = timer.as_mut().poll(cx).is_ready();
+        let timer = self.timer.as_mut().expect("set above");
+        let is_over = timer.1.as_mut().poll(cx).is_ready();
         if is_over {
             node.set_out_of_grace();
         }

@@ -26,6 +26,8 @@
 //!    queue, or hold its `over` and find it unset. A member that is removed with `QUEUED` set, or waits outside to be
 //!    handed in, counts as an owner of the queue until it is freed ([`KEEPS_QUEUE`]); and a nursery drops what it
 //!    has removed, which sets `over`, before its crew.
+//! 10. *One taker.* The host's waker in [`Ready`] belongs to the poll of the nursery while that is awake. Whoever turns
+//!     asleep into claimed owns it until the claim is cleared, by the very push or nudge for which it was claimed.
 #![allow(
     unsafe_code,
     reason = "one allocation for a child, its wakers and its place in queues"
@@ -52,6 +54,7 @@ use crate::{
     node::Node,
     scope::Name,
     sync::{AtomicUsize, Ordering, lock},
+    wake::wake_outside,
 };
 
 mod crew;
@@ -320,21 +323,15 @@ impl Member {
     /// Puts the member into its queue, to be polled, unless it is there.
     pub(super) fn wake(&self) {
         if self.header().word.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED == 0 {
-            let queue = self.queue();
-            if queue.ready().is_inside() {
+            let ready = self.queue().ready();
+            if ready.is_inside() {
                 // SAFETY: inside, and the bit was set just now.
-                unsafe { queue.ready().push_inside(self) };
+                unsafe { ready.push_inside(self) };
                 return;
             }
-            // Once the member is in the queue, the nursery may poll it, end, and be gone: the queue is kept.
-            // SAFETY: it is there until the push (invariant 9).
-            let queue = unsafe {
-                Arc::increment_strong_count(self.header().queue.as_ptr());
-                Arc::from_raw(self.header().queue.as_ptr())
-            };
-            if queue.ready().push_woken(self) {
-                queue.wake_owner();
-            }
+            // SAFETY: the queue is there until the push (invariant 9).
+            let host = unsafe { Ready::push_woken(NonNull::from(ready), self) };
+            wake_outside(host);
         }
     }
 

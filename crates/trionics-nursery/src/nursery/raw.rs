@@ -16,15 +16,14 @@ use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 use super::{
     child::{Child, Crew, Running, Seat, Turn},
     finish::FinishSlot,
-    handle::forget_echoes,
     member::Queue,
 };
 use crate::{
     current,
     deadline::{self, Limit},
-    frame::{Frame, Grace, RETURNS_ONCE, begin_poll, decide, drop_body},
+    frame::{Frame, Grace, begin_poll, decide, drop_body},
     node::Node,
-    report::{FrameInfo, FrameKind, Report, panic_message},
+    report::{FrameInfo, Report, panic_message},
     scope::Name,
 };
 
@@ -118,23 +117,40 @@ fn may_be_dropped_unpolled(seat: &Seat<'_>) -> bool {
 /// Everything of a nursery but its body's future.
 struct Inner<C: ?Sized, T, E> {
     frame: Frame,
-    queue: Arc<Queue>,
     crew: Crew<C>,
     value: Option<T>,
     /// Where a value comes from that ends the nursery early; the first one counts.
     finish: Option<Arc<FinishSlot<T>>>,
-    failures: Vec<Failure<E>>,
-    panic: Option<Box<dyn Any + Send>>,
     /// A cancellation from further out has stopped the body or a child.
     stopped_by_outer: bool,
-    stopped_by: Option<Cancelled>,
     /// The members that need no further poll have been dropped since the nursery was cancelled.
     swept: bool,
-    limit: usize,
     supervises: bool,
+    limit: usize,
+    /// Made when something does not go well.
+    trouble: Option<Box<Trouble<E>>>,
+}
+
+/// Why a nursery has no value.
+struct Trouble<E> {
+    failures: Vec<Failure<E>>,
+    panic: Option<Box<dyn Any + Send>>,
+    stopped_by: Option<Cancelled>,
     grace: Grace,
     /// What was still running when the grace period was over.
     out_of_grace: Vec<FrameInfo>,
+}
+
+impl<E> Default for Trouble<E> {
+    fn default() -> Self {
+        Self {
+            failures: Vec::new(),
+            panic: None,
+            stopped_by: None,
+            grace: Grace::default(),
+            out_of_grace: Vec::new(),
+        }
+    }
 }
 
 pin_project! {
@@ -143,6 +159,8 @@ pin_project! {
     pub struct RawNursery<C: ?Sized, B, T, E> {
         #[pin]
         body: Option<B>,
+        // The one of the crew in `inner`.
+        queue: Arc<Queue>,
         inner: Inner<C, T, E>,
     }
 
@@ -161,13 +179,14 @@ impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
         options: RawOptions,
         make: impl FnOnce(&Crew<C>) -> B,
     ) -> Self {
-        let node = Node::named(FrameKind::Nursery, location, options.name.clone());
-        // Before it counts as entered: a timeout begins with the first poll.
-        if let Some((limit, location)) = options.limit_in_time {
-            node.set_limit(limit, location);
-        }
         // Its scope is the nursery's: nothing else runs in it.
-        node.try_enter();
+        let is_entered = options.limit_in_time.is_none();
+        let node = Node::of_nursery(location, options.name.clone(), is_entered);
+        if let Some((limit, location)) = options.limit_in_time {
+            // Before it counts as entered: a timeout begins with the first poll.
+            node.set_limit(limit, location);
+            node.try_enter();
+        }
         if options.shielded {
             node.set_shielded(true);
         }
@@ -180,24 +199,19 @@ impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
             options.name,
             location,
         ));
-        let body = make(&crew);
         Self {
-            body: Some(body),
+            body: Some(make(&crew)),
+            queue: Arc::clone(crew.queue()),
             inner: Inner {
                 frame: Frame::new(node),
-                queue: Arc::clone(crew.queue()),
                 crew,
                 value: None,
                 finish: None,
-                failures: Vec::new(),
-                panic: None,
                 stopped_by_outer: false,
-                stopped_by: None,
                 swept: false,
-                limit: options.limit.unwrap_or(usize::MAX),
                 supervises: options.supervises,
-                grace: Grace::default(),
-                out_of_grace: Vec::new(),
+                limit: options.limit.unwrap_or(usize::MAX),
+                trouble: None,
             },
         }
     }
@@ -233,55 +247,35 @@ where
     type Output = RawEnd<T, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let inner = this.inner;
+        let this = self.project();
+        let (mut body, inner) = (this.body, this.inner);
         if inner.frame.is_stopped() {
             inner.frame.settle();
             return inner.frame.absorb_or_park(cx).map(RawEnd::Cancelled);
         }
         assert!(
             !inner.frame.is_done(),
-            "a {} was polled after it had completed; {RETURNS_ONCE}",
+            "a {} was polled after it had completed",
             inner.frame.node().info()
         );
         if !inner.frame.settle() {
-            inner.clear(this.body);
+            inner.clear(body);
             inner.frame.mark_stopped(inner.frame.stopped_by());
             return inner.frame.absorb_or_park(cx).map(RawEnd::Cancelled);
         }
         inner.frame.begin_poll();
-        let queue = Arc::clone(&inner.queue);
         let in_force = deadline::begin_poll(inner.frame.node());
         // Children and body have spans inside.
         #[cfg(feature = "tracing")]
         let _span = inner.frame.node().trace().enter(inner.frame.node());
-        let polling = inner.crew.begin_poll(&queue);
-        let mut budget = POLLS_AT_ONCE;
-        let mut registered = false;
-        loop {
-            let mut progress = inner.poll_woken(this.body.as_mut(), &mut budget);
-            progress |= inner.sweep(this.body.as_mut());
-            progress |= inner.poll_new(&mut budget);
-            if progress {
-                continue;
-            }
-            if inner.is_finished() {
-                return inner.finish(cx);
-            }
-            if registered {
-                break;
-            }
-            // What cancels the nursery from now on wakes it; what did before is seen in one more round.
-            inner.frame.node().register(cx.waker());
-            registered = true;
+        let polling = inner.crew.begin_poll(this.queue);
+        if inner.run(body.as_mut()) {
+            return inner.finish(cx);
         }
         drop(in_force);
         inner.frame.watch_deadline(cx);
-        if inner.frame.node().is_effective()
-            && inner.grace.is_over(inner.frame.node(), cx)
-            && inner.dismiss_executor_children()
-        {
-            inner.give_up(this.body);
+        if inner.frame.node().is_effective() && inner.is_out_of_grace(cx) {
+            inner.give_up(body);
             if inner.is_finished() {
                 return inner.finish(cx);
             }
@@ -290,7 +284,7 @@ where
         let has_more = inner.crew.has_more(inner.room());
         drop(polling);
         // Nobody need wake a nursery that is polled again at once.
-        if has_more || inner.queue.end_poll(cx.waker()) {
+        if has_more || !inner.crew.sleep(cx.waker()) {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -301,6 +295,25 @@ impl<C, T, E> Inner<C, T, E>
 where
     C: ?Sized + Future<Output = Result<(), Failure<E>>>,
 {
+    /// Polls whoever is to be polled; true once everybody has ended.
+    fn run<B: Future<Output = BodyEnd<T, E>>>(&mut self, mut body: Pin<&mut Option<B>>) -> bool {
+        // Around each turn no frame is current.
+        let _outside = current::clear();
+        let mut budget = POLLS_AT_ONCE;
+        loop {
+            let mut progress = self.poll_woken(body.as_mut(), &mut budget);
+            progress |= self.sweep(body.as_mut());
+            progress |= self.poll_new(&mut budget);
+            if self.is_finished() {
+                return true;
+            }
+            // What cancels the nursery once it listens wakes it; what did before is seen in one more round.
+            if !progress && !self.crew.queue().listen() {
+                return false;
+            }
+        }
+    }
+
     /// Polls each member that was woken and has not been polled in this poll; false if there was none.
     fn poll_woken<B: Future<Output = BodyEnd<T, E>>>(
         &mut self,
@@ -310,8 +323,6 @@ where
         self.crew.take_ready();
         #[cfg(feature = "testing")]
         self.crew.shuffle_woken();
-        // Around each turn no frame is current.
-        let _outside = current::clear();
         let mut progress = false;
         while *budget > 0 {
             let Some(turn) = self.crew.next_woken() else {
@@ -338,7 +349,6 @@ where
         if self.limit == usize::MAX {
             self.crew.shuffle_new();
         }
-        let _outside = current::clear();
         let mut progress = false;
         while *budget > 0 && self.room() > 0 {
             let Some(child) = self.crew.next_new() else {
@@ -378,11 +388,11 @@ where
                         };
                     }
                     BodyEnd::Failed(failure) => {
-                        self.failures.push(failure);
+                        self.trouble().failures.push(failure);
                         self.cancel(CancelReason::BodyFailed, self.crew.body_member().location());
                     }
                     BodyEnd::Cancelled(cancelled) => {
-                        self.stopped_by = Some(cancelled.clone());
+                        self.trouble().stopped_by = Some(cancelled.clone());
                         self.frame.node().request(cancelled);
                     }
                 }
@@ -471,7 +481,7 @@ where
         location: &'static Location<'static>,
         name: Option<Name>,
     ) {
-        self.failures.push(failure);
+        self.trouble().failures.push(failure);
         if !self.supervises {
             let child = name.map(|name| name.to_string().into());
             self.cancel(CancelReason::ChildFailed { child }, location);
@@ -512,15 +522,21 @@ where
         if !self.crew.is_empty() {
             return false;
         }
-        if self.queue.is_closed() {
+        if self.crew.is_closed() {
             return true;
         }
-        let count = &self.queue.count;
-        let closed = self.crew.close_if_empty(|| !count.has_starts());
+        let closed = self.crew.close_if_empty();
         if closed {
-            count.tell_closed();
+            self.crew.queue().count.tell_closed();
         }
         closed
+    }
+
+    /// Whether the nursery, which is cancelled, gives up on what still runs.
+    #[cold]
+    fn is_out_of_grace(&mut self, cx: &mut Context<'_>) -> bool {
+        let trouble = self.trouble.get_or_insert_default();
+        trouble.grace.is_over(self.frame.node(), cx) && self.dismiss_executor_children()
     }
 
     /// The grace period is over: executors drop the children that they poll. False while one of them runs.
@@ -529,7 +545,7 @@ where
         for frame in &dismissed {
             self.frame.report(&Report::OutOfGrace(frame.clone()));
         }
-        self.out_of_grace.extend(dismissed);
+        self.trouble().out_of_grace.extend(dismissed);
         !some_run
     }
 
@@ -548,7 +564,7 @@ where
         for frame in &given_up {
             self.frame.report(&Report::OutOfGrace(frame.clone()));
         }
-        self.out_of_grace.extend(given_up);
+        self.trouble().out_of_grace.extend(given_up);
         if self.crew.has_body() {
             self.drop_body(body);
         }
@@ -558,49 +574,23 @@ where
         for child in self.crew.close() {
             self.drop_child(child);
         }
-        self.queue.count.tell_closed();
+        self.crew.queue().count.tell_closed();
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<RawEnd<T, E>> {
-        self.queue.forget_owner();
-        let node = Arc::clone(self.frame.node());
-        let outer_cancelled = node.is_outer_cancelled();
-        let mut failures = std::mem::take(&mut self.failures);
-        if !self.out_of_grace.is_empty() {
-            let names = self
-                .out_of_grace
-                .iter()
-                .map(|frame| frame.to_string().into())
-                .collect();
-            failures.push(Failure::library(LibraryFailure::OutOfGrace { names }));
-        }
-        forget_echoes(&mut failures);
-        let value = self
+        let outer_cancelled = self.frame.node().is_outer_cancelled();
+        let mut value = self
             .value
             .take()
             .or_else(|| self.finish.as_ref().and_then(|finish| finish.take()));
-        if let Some(payload) = self.panic.take() {
+        let mut stopped_by = None;
+        if let Some(trouble) = self.trouble.take() {
+            stopped_by = trouble.stopped_by.clone();
+            let failures = self.failures_of(*trouble, &mut value, outer_cancelled);
             if !failures.is_empty() {
-                self.frame.report(&Report::FailuresBehindPanic {
-                    frame: node.info(),
-                    failures: failures.len(),
-                    type_name: type_name::<E>(),
-                });
+                self.frame.finish();
+                return Poll::Ready(RawEnd::Failed(failures));
             }
-            self.frame.finish();
-            drop((value, failures));
-            resume_unwind(payload);
-        }
-        if !failures.is_empty() {
-            if outer_cancelled {
-                self.frame.report(&Report::FailedUnderCancellation {
-                    frame: node.info(),
-                    failures: failures.len(),
-                    type_name: type_name::<E>(),
-                });
-            }
-            self.frame.finish();
-            return Poll::Ready(RawEnd::Failed(failures));
         }
         if let Some(value) = value
             && !(outer_cancelled && self.stopped_by_outer)
@@ -608,20 +598,62 @@ where
             self.frame.finish();
             return Poll::Ready(RawEnd::Value(value));
         }
-        let cancelled = self
-            .stopped_by
-            .take()
-            .unwrap_or_else(|| node.cancelled_or_closed());
+        let cancelled = stopped_by.unwrap_or_else(|| self.frame.node().cancelled_or_closed());
         self.frame.mark_stopped(cancelled);
         self.frame.absorb_or_park(cx).map(RawEnd::Cancelled)
+    }
+
+    /// The failures with which the nursery ends; resumes a panic.
+    #[cold]
+    fn failures_of(
+        &mut self,
+        trouble: Trouble<E>,
+        value: &mut Option<T>,
+        outer_cancelled: bool,
+    ) -> Vec<Failure<E>> {
+        let info = self.frame.node().info();
+        let mut failures = trouble.failures;
+        if !trouble.out_of_grace.is_empty() {
+            let names = trouble
+                .out_of_grace
+                .iter()
+                .map(|frame| frame.to_string().into())
+                .collect();
+            failures.push(Failure::library(LibraryFailure::OutOfGrace { names }));
+        }
+        if let Some(payload) = trouble.panic {
+            if !failures.is_empty() {
+                self.frame.report(&Report::FailuresBehindPanic {
+                    frame: info,
+                    failures: failures.len(),
+                    type_name: type_name::<E>(),
+                });
+            }
+            self.frame.finish();
+            drop((value.take(), failures));
+            resume_unwind(payload);
+        }
+        if !failures.is_empty() && outer_cancelled {
+            self.frame.report(&Report::FailedUnderCancellation {
+                frame: info,
+                failures: failures.len(),
+                type_name: type_name::<E>(),
+            });
+        }
+        failures
     }
 }
 
 impl<C: ?Sized, T, E> Inner<C, T, E> {
+    #[cold]
+    fn trouble(&mut self) -> &mut Trouble<E> {
+        self.trouble.get_or_insert_default()
+    }
+
     /// Drops a child that was removed, and its place.
     fn drop_child(&mut self, child: Child<C>) {
         let dropped = drop_child(child);
-        self.queue.count.collected();
+        self.crew.queue().count.collected();
         if let Err((payload, info)) = dropped {
             self.panicked(payload, info);
         }
@@ -631,19 +663,20 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
     #[inline]
     fn collect(&mut self, child: Child<C>) {
         drop(child);
-        self.queue.count.collected();
+        self.crew.queue().count.collected();
     }
 
     /// The first panic is kept to be resumed, and cancels the nursery; the hook hears of later ones.
     fn panicked(&mut self, payload: Box<dyn Any + Send>, frame: FrameInfo) {
-        if self.panic.is_some() {
+        let first = &mut self.trouble().panic;
+        if first.is_some() {
             let message = panic_message(&*payload);
             self.frame.report(&Report::LaterPanic { frame, message });
             // Its `Drop` is the user's and might panic again.
             std::mem::forget(payload);
             return;
         }
-        self.panic = Some(payload);
+        *first = Some(payload);
         self.frame.node().request(Cancelled::__new(
             CancelReason::ChildPanicked,
             frame.location(),
@@ -667,8 +700,7 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
                 first_panic.get_or_insert(payload);
             }
         }
-        self.queue.count.tell_closed();
-        self.queue.forget_owner();
+        self.crew.queue().count.tell_closed();
         if let Some(payload) = first_panic
             && !std::thread::panicking()
         {
@@ -765,7 +797,7 @@ where
     let mut nursery = RawNursery::new(location, RawOptions::default(), |_| body);
     let crew = &mut nursery.inner.crew;
     for future in children {
-        nursery.inner.queue.count.add(false);
+        crew.queue().count.add(false);
         crew.enlist(location, future);
     }
     // The children first: a body that waits for them finds what they do in their first polls.

@@ -17,12 +17,13 @@ use super::{
     poll_in_place,
     ready::{Fifo, Polling},
 };
-use crate::{scope::Name, sync::Ordering};
+use crate::{scope::Name, sync::Ordering, wake::wake_outside};
 
 /// The body and the children of a nursery.
 pub(crate) struct Crew<C: ?Sized> {
-    queue: Arc<Queue>,
+    /// In the queue, and therefore before it.
     body: Member,
+    queue: Arc<Queue>,
     /// The children that sit here, in the order in which they were started.
     oldest: Option<NonNull<Header>>,
     youngest: Option<NonNull<Header>>,
@@ -79,8 +80,8 @@ impl<C: ?Sized> Crew<C> {
             batch.push(body.header);
         }
         Self {
-            queue,
             body,
+            queue,
             oldest: None,
             youngest: None,
             n_children: 0,
@@ -146,6 +147,15 @@ impl<C: ?Sized> Crew<C> {
         self.round = self.round.wrapping_add(1).max(1);
         self.batch.append(&mut self.again);
         queue.ready().begin_poll()
+    }
+
+    /// The nursery's poll ends with `Pending`, to be polled again once `waker` is woken; false if it must be polled at once.
+    pub(crate) fn sleep(&mut self, waker: &Waker) -> bool {
+        let sleeps = self.queue.ready().sleep(waker);
+        if sleeps {
+            self.queue.count.settle();
+        }
+        sleeps
     }
 
     /// Something is left for the next poll of a nursery in which `room` more children may run.
@@ -363,12 +373,12 @@ impl<C: ?Sized> Crew<C> {
         }
     }
 
-    /// Closes if there is nobody and `may_close`, unless somebody has come since it was last looked for them.
+    /// Closes if there is nobody and no start is under way, unless somebody has come since it was last looked for them.
     ///
-    /// A nudge that comes before `may_close` is asked comes before its answer, a later one keeps it open.
-    pub(crate) fn close_if_empty(&mut self, may_close: impl FnOnce() -> bool) -> bool {
+    /// A nudge that comes before the look for starts comes before its answer, a later one keeps it open.
+    pub(crate) fn close_if_empty(&mut self) -> bool {
         self.take_ready();
-        self.is_empty() && may_close() && self.queue.ready().close_if_untouched()
+        self.is_empty() && !self.queue.count.has_starts() && self.queue.ready().close_if_untouched()
     }
 
     /// Closes; returns the children that will never be polled.
@@ -616,9 +626,8 @@ impl<C: ?Sized> Door<C> {
 
     #[inline]
     fn push_checked(&self, child: Child<C>) -> Result<(), Child<C>> {
-        if self.queue.ready().push_new(child)? {
-            self.queue.wake_owner();
-        }
+        let host = self.queue.ready().push_new(child)?;
+        wake_outside(host);
         Ok(())
     }
 }
