@@ -137,6 +137,7 @@ pub(crate) fn clear() -> Cleared {
 }
 
 /// Runs `look` with the current frame; no user code may run inside.
+#[inline]
 pub(crate) fn with<R>(look: impl FnOnce(Option<&Current>) -> R) -> R {
     let current = swap(None);
     let result = look(current.as_ref());

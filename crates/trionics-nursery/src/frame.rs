@@ -62,6 +62,7 @@ impl<F> Framed<F> {
         &self.frame.node
     }
 
+    #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         self.frame.is_stopped()
     }
@@ -259,6 +260,7 @@ impl Frame {
     }
 
     /// Finds the frame's place for this poll. False: the frame starts where nothing may start.
+    #[inline]
     pub(crate) fn settle(&mut self) -> bool {
         let live = matches!(self.phase, Phase::Fresh | Phase::Running);
         if self.phase == Phase::Fresh {
@@ -361,6 +363,7 @@ impl Frame {
     }
 
     /// Notes the poll; returns the epoch in which it takes place.
+    #[inline]
     pub(crate) fn begin_poll(&mut self) -> u64 {
         begin_poll(&self.node, &self.wait)
     }
@@ -468,6 +471,7 @@ impl Frame {
         matches!(self.phase, Phase::Stopped | Phase::Parked)
     }
 
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.phase == Phase::Done
     }
@@ -631,6 +635,7 @@ struct Timer {
 }
 
 /// Notes a poll of the frame at `node`; returns the epoch in which it takes place.
+#[inline]
 pub(crate) fn begin_poll(node: &Arc<Node>, wait: &Option<Box<Wait>>) -> u64 {
     // Only a frame that counts polls instead of time needs an epoch of its own.
     let epoch = match wait {

@@ -331,10 +331,12 @@ impl Node {
         self.name.clone()
     }
 
+    #[inline]
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
+    #[inline]
     pub(crate) fn parent_address(&self) -> usize {
         self.parent_address.load(Ordering::Relaxed)
     }
@@ -1223,6 +1225,7 @@ impl Node {
 // A frame's own poll.
 impl Node {
     /// Notes that the frame is being polled.
+    #[inline]
     pub(crate) fn note_poll(&self) {
         self.polled
             .store(EPOCH.load(Ordering::Relaxed), Ordering::Relaxed);

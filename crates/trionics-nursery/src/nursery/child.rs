@@ -34,6 +34,7 @@
 )]
 
 use std::{
+    alloc::Layout,
     cell::UnsafeCell,
     future::Future,
     marker::PhantomData,
@@ -57,9 +58,11 @@ use crate::{
     wake::wake_outside,
 };
 
+mod arena;
 mod crew;
 mod ready;
 
+use self::arena::Place;
 pub(crate) use self::{
     crew::{Crew, Door, Running, Seat, Turn},
     ready::Ready,
@@ -95,12 +98,28 @@ struct Owned {
     younger: Option<NonNull<Header>>,
     /// The poll of the nursery in which it was polled last; 0 before the first.
     round: u32,
-    /// It is in the stack to be taken in.
-    is_new: bool,
-    /// It sits in the crew.
-    is_seated: bool,
+    /// How far it is behind the beginning of its chunk; 0 if it has an allocation of its own. Never changed.
+    units: u16,
+    where_it_is: Whereabouts,
     /// The future has not been dropped or moved out.
     has_future: bool,
+}
+
+/// Where a member is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    /// It is a [`Child`], has ended, or is in the nursery's own list of those to be taken in.
+    Elsewhere,
+    /// It is in the stack to be taken in.
+    New,
+    /// It sits in the crew.
+    Seated,
+}
+
+impl Owned {
+    fn is_seated(&self) -> bool {
+        self.where_it_is == Whereabouts::Seated
+    }
 }
 
 /// What depends on the type of the future.
@@ -134,16 +153,24 @@ impl<F> Allocation<F> {
     }
 
     unsafe fn free(header: NonNull<Header>) {
-        // SAFETY: the last reference has gone (invariant 1); it came from a box of this type.
-        let allocation = unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) };
-        let header = &allocation.header;
-        let queue = if header.word.load(Ordering::Relaxed) & KEEPS_QUEUE != 0 {
+        // SAFETY: the last reference has gone (invariant 1), and nobody else looks at it.
+        let this = unsafe { header.as_ref() };
+        let queue = if this.word.load(Ordering::Relaxed) & KEEPS_QUEUE != 0 {
             // SAFETY: `keep_queue` has given this away.
-            Some(unsafe { Arc::from_raw(header.queue.as_ptr()) })
+            Some(unsafe { Arc::from_raw(this.queue.as_ptr()) })
         } else {
             None
         };
-        drop(allocation);
+        // SAFETY: as above.
+        match unsafe { (*this.owned.get()).units } {
+            // SAFETY: it came from a box of this type.
+            0 => drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) }),
+            // SAFETY: it came from a place.
+            units => unsafe {
+                header.drop_in_place();
+                arena::let_go(header, units);
+            },
+        }
         drop(queue);
     }
 }
@@ -185,6 +212,7 @@ impl Header {
         queue: NonNull<Queue>,
         name: Option<Name>,
         location: &'static Location<'static>,
+        units: u16,
     ) -> Self {
         Self {
             vtable,
@@ -200,8 +228,8 @@ impl Header {
                 older: None,
                 younger: None,
                 round: 0,
-                is_new: false,
-                is_seated: false,
+                units,
+                where_it_is: Whereabouts::Elsewhere,
                 has_future: false,
             }),
         }
@@ -209,7 +237,7 @@ impl Header {
 
     /// The header of a nursery's body, to be put into its queue.
     pub(super) fn of_body(name: Option<Name>, location: &'static Location<'static>) -> Self {
-        Self::new(BODY_VTABLE, BODY, NonNull::dangling(), name, location)
+        Self::new(BODY_VTABLE, BODY, NonNull::dangling(), name, location, 0)
     }
 }
 
@@ -492,23 +520,30 @@ struct NewChild<F> {
 }
 
 impl<F: Future> NewChild<F> {
-    /// `make` gets the member that its future will belong to.
+    const LAYOUT: Layout = Layout::new::<Allocation<F>>();
+
+    /// `make` gets the member that its future will belong to; a `place` is one for [`LAYOUT`](Self::LAYOUT).
     #[inline]
     fn new(
         queue: &Arc<Queue>,
+        place: Option<Place>,
         name: Option<Name>,
         location: &'static Location<'static>,
         make: impl FnOnce(&Member) -> F,
     ) -> Self {
-        let mut allocation = Box::<Allocation<F>>::new_uninit();
+        let (at, units) = match place {
+            Some(place) => (place.at.cast(), place.units),
+            None => (
+                NonNull::from(Box::leak(Box::<Allocation<F>>::new_uninit())).cast(),
+                0,
+            ),
+        };
         let itself = NonNull::new(Arc::as_ptr(queue).cast_mut()).expect("not null");
-        let header = Header::new(Allocation::<F>::VTABLE, 0, itself, name, location);
-        // SAFETY: the place is the new box's; a `MaybeUninit` behind it needs no value.
-        unsafe { (&raw mut (*allocation.as_mut_ptr()).header).write(header) };
+        let header = Header::new(Allocation::<F>::VTABLE, 0, itself, name, location, units);
+        // SAFETY: it is nobody else's; a `MaybeUninit` behind the header needs no value.
+        unsafe { at.write(header) };
         let child = Child {
-            member: Member {
-                header: NonNull::from(Box::leak(allocation)).cast(),
-            },
+            member: Member { header: at },
             future: PhantomData,
         };
         let future = make(&child.member);

@@ -301,35 +301,39 @@ where
         let _outside = current::clear();
         let mut budget = POLLS_AT_ONCE;
         loop {
-            let mut progress = self.poll_woken(body.as_mut(), &mut budget);
-            progress |= self.sweep(body.as_mut());
-            progress |= self.poll_new(&mut budget);
+            self.crew.take_ready();
+            self.poll_woken(body.as_mut(), &mut budget);
+            self.sweep(body.as_mut());
+            if self.crew.has_new() {
+                self.poll_new(&mut budget);
+            }
             if self.is_finished() {
                 return true;
             }
+            if self.crew.has_arrivals() || self.is_to_be_swept() {
+                continue;
+            }
             // What cancels the nursery once it listens wakes it; what did before is seen in one more round.
-            if !progress && !self.crew.queue().listen() {
+            if !self.crew.queue().listen() {
                 return false;
             }
         }
     }
 
-    /// Polls each member that was woken and has not been polled in this poll; false if there was none.
+    /// Polls each member that was woken and has not been polled in this poll.
+    #[inline]
     fn poll_woken<B: Future<Output = BodyEnd<T, E>>>(
         &mut self,
         mut body: Pin<&mut Option<B>>,
         budget: &mut usize,
-    ) -> bool {
-        self.crew.take_ready();
+    ) {
         #[cfg(feature = "testing")]
         self.crew.shuffle_woken();
-        let mut progress = false;
         while *budget > 0 {
             let Some(turn) = self.crew.next_woken() else {
                 break;
             };
             *budget -= 1;
-            progress = true;
             match turn {
                 Turn::Body => self.poll_body(body.as_mut()),
                 Turn::Child(child) => match poll_child(child, self.frame.node()) {
@@ -338,29 +342,25 @@ where
                 },
             }
         }
-        progress
     }
 
-    /// Takes new children in and polls each once; false if there were none.
-    fn poll_new(&mut self, budget: &mut usize) -> bool {
+    /// Takes new children in and polls each once.
+    fn poll_new(&mut self, budget: &mut usize) {
         self.crew.take_ready();
         // Under a limit the children run in the order in which they queue.
         #[cfg(feature = "testing")]
         if self.limit == usize::MAX {
             self.crew.shuffle_new();
         }
-        let mut progress = false;
         while *budget > 0 && self.room() > 0 {
             let Some(child) = self.crew.next_new() else {
                 break;
             };
             *budget -= 1;
-            progress = true;
             if let Some(ended) = poll_child(child, self.frame.node()) {
                 self.child_ended(ended);
             }
         }
-        progress
     }
 
     /// How many more children may run.
@@ -498,15 +498,24 @@ where
             .request(Cancelled::__new(reason, location));
     }
 
-    /// Drops, once per cancellation, the members that would only say `Pending`; false if it did before.
-    fn sweep<B>(&mut self, body: Pin<&mut Option<B>>) -> bool {
-        if !self.frame.node().is_effective() {
-            self.swept = false;
-            return false;
+    /// The nursery is cancelled, and has not looked who need not be polled any more.
+    #[inline]
+    fn is_to_be_swept(&self) -> bool {
+        !self.swept && self.frame.node().is_effective()
+    }
+
+    /// Drops, once per cancellation, the members that would only say `Pending`.
+    #[inline]
+    fn sweep<B>(&mut self, body: Pin<&mut Option<B>>) {
+        let is_effective = self.frame.node().is_effective();
+        if is_effective && !self.swept {
+            self.sweep_now(body);
         }
-        if std::mem::replace(&mut self.swept, true) {
-            return false;
-        }
+        self.swept = is_effective;
+    }
+
+    #[cold]
+    fn sweep_now<B>(&mut self, body: Pin<&mut Option<B>>) {
         if self.crew.has_body() && may_be_dropped_unpolled(&self.crew.body()) {
             self.note_stop();
             self.drop_body(body);
@@ -515,9 +524,9 @@ where
             self.note_stop();
             self.drop_child(child);
         }
-        true
     }
 
+    #[inline]
     fn is_finished(&mut self) -> bool {
         if !self.crew.is_empty() {
             return false;
@@ -651,8 +660,9 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
     }
 
     /// Drops a child that was removed, and its place.
-    fn drop_child(&mut self, child: Child<C>) {
-        let dropped = drop_child(child);
+    fn drop_child(&mut self, mut child: Child<C>) {
+        let dropped = drop_child(&mut child);
+        self.crew.collect(child);
         self.crew.queue().count.collected();
         if let Err((payload, info)) = dropped {
             self.panicked(payload, info);
@@ -662,7 +672,7 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
     /// As [`drop_child`](Self::drop_child), for a child whose future has been dropped.
     #[inline]
     fn collect(&mut self, child: Child<C>) {
-        drop(child);
+        self.crew.collect(child);
         self.crew.queue().count.collected();
     }
 
@@ -690,13 +700,13 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
         }
         let mut first_panic = drop_body(body).err();
         self.crew.end_body();
-        for child in self.crew.remove_all(|_| true) {
-            if let Err((payload, _)) = drop_child(child) {
+        for mut child in self.crew.remove_all(|_| true) {
+            if let Err((payload, _)) = drop_child(&mut child) {
                 first_panic.get_or_insert(payload);
             }
         }
-        for child in self.crew.close() {
-            if let Err((payload, _)) = drop_child(child) {
+        for mut child in self.crew.close() {
+            if let Err((payload, _)) = drop_child(&mut child) {
                 first_panic.get_or_insert(payload);
             }
         }
@@ -776,7 +786,7 @@ where
 }
 
 /// Drops a child with no frame current; the panic of its `Drop` comes with what the child was.
-fn drop_child<C: ?Sized>(mut child: Child<C>) -> Result<(), (Box<dyn Any + Send>, FrameInfo)> {
+fn drop_child<C: ?Sized>(child: &mut Child<C>) -> Result<(), (Box<dyn Any + Send>, FrameInfo)> {
     let dropped = {
         let _outside = current::clear();
         catch_unwind(AssertUnwindSafe(|| child.drop_future()))

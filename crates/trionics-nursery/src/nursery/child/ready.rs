@@ -5,10 +5,10 @@ use std::{
     cell::UnsafeCell,
     mem::ManuallyDrop,
     ptr::{self, NonNull},
-    task::Waker,
+    task::{RawWakerVTable, Waker},
 };
 
-use super::{Child, Header, Member};
+use super::{Child, Header, Member, Whereabouts, arena::Arena};
 use crate::{
     sync::{AtomicPtr, AtomicUsize, Ordering, thread_local},
     wake::wake_outside,
@@ -44,6 +44,27 @@ fn member_at(head: *mut Header) -> Option<NonNull<Header>> {
     }
 }
 
+/// What the waker was that was stored last; it may be gone.
+#[derive(Default)]
+pub(super) struct KnownWaker {
+    data: usize,
+    vtable: Option<&'static RawWakerVTable>,
+}
+
+impl KnownWaker {
+    fn note(&mut self, waker: &Waker) {
+        self.data = waker.data().addr();
+        self.vtable = Some(waker.vtable());
+    }
+
+    fn is(&self, waker: &Waker) -> bool {
+        self.data == waker.data().addr()
+            && self
+                .vtable
+                .is_some_and(|vtable| ptr::eq(vtable, waker.vtable()))
+    }
+}
+
 /// The members that are ready to be polled, and children to be taken in.
 pub(crate) struct Ready {
     /// The member that came last, by way of any thread.
@@ -62,6 +83,7 @@ pub(crate) struct Ready {
 pub(super) struct Inside {
     pub(super) woken: Fifo,
     pub(super) new: Fifo,
+    pub(super) arena: Arena,
 }
 
 // SAFETY: the head and the poller are atomic; `inside` and `host` are touched by one thread at a time (invariants 8 and 10).
@@ -77,6 +99,7 @@ thread_local! {
     static HERE: u8 = const { 0 };
 }
 
+#[inline]
 fn this_thread() -> usize {
     HERE.try_with(|here| ptr::from_ref(here).addr())
         .unwrap_or(usize::MAX)
@@ -86,6 +109,7 @@ fn this_thread() -> usize {
 pub(crate) struct Polling<'a>(&'a Ready);
 
 impl Drop for Polling<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.0.poller.store(0, Ordering::Release);
     }
@@ -102,6 +126,7 @@ impl Ready {
     }
 
     /// The nursery is polled on this thread until the guard is dropped; the caller has it for itself.
+    #[inline]
     pub(super) fn begin_poll(&self) -> Polling<'_> {
         self.poller.store(this_thread(), Ordering::Relaxed);
         Polling(self)
@@ -220,9 +245,16 @@ impl Ready {
             return Ok(None);
         }
         // SAFETY: owned (invariant 2).
-        unsafe { (*child.member.owned()).is_new = true };
+        unsafe { (*child.member.owned()).where_it_is = Whereabouts::New };
         self.push(child.member.header)
             .map_err(|Closed| ManuallyDrop::into_inner(child))
+    }
+
+    /// There is something to [`take`](Self::take).
+    #[inline]
+    pub(super) fn has_arrivals(&self) -> bool {
+        let head = self.head.load(Ordering::Relaxed);
+        head.map_addr(|address| address & !CLAIMED) != AWAKE && head != CLOSED
     }
 
     /// Takes all members out of the stack; the last one pushed comes first. The nursery is awake then.
@@ -244,10 +276,14 @@ impl Ready {
 
     /// The nursery goes to sleep until `waker` is woken; false if there is something to look at before.
     ///
-    /// Called by the crew alone, in the nursery's poll.
-    pub(super) fn sleep(&self, waker: &Waker) -> bool {
+    /// Called by the crew alone, in the nursery's poll. `known` is kept for it from one time to the next.
+    #[inline]
+    pub(super) fn sleep(&self, waker: &Waker, known: &mut KnownWaker) -> bool {
         let head = self.head.load(Ordering::SeqCst);
-        // Whoever claims the waker for the last sleep has yet to take it; that is a matter of a few instructions.
+        if claim_of(head) != 0 {
+            // Whoever has claimed the waker is about to wake it, and has it still: nothing else can be at its address.
+            return known.is(waker);
+        }
         if head != AWAKE {
             return false;
         }
@@ -256,6 +292,7 @@ impl Ready {
         if !host.as_ref().is_some_and(|host| host.will_wake(waker)) {
             // Whatever the waker's code does, it does not come here: the nursery is awake.
             let waker = waker.clone();
+            known.note(&waker);
             let replaced = host.replace(waker);
             drop(replaced);
         }
