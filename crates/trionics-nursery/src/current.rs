@@ -56,7 +56,9 @@ impl Current {
             Self::Node(node) => node.is_effective(),
             Self::Member(member) => match member.known_node() {
                 Some(node) => node.is_effective(),
-                None => member.nursery().is_effective(),
+                None => member
+                    .known_nursery()
+                    .is_some_and(|node| node.is_effective()),
             },
         }
     }
@@ -67,7 +69,7 @@ impl Current {
             Self::Node(node) => node.is_effective_soon(),
             Self::Member(member) => match member.known_node() {
                 Some(node) => node.is_effective_soon(),
-                None => member.nursery().is_effective_soon(),
+                None => member.known_nursery().is_some_and(Node::is_effective_soon),
             },
         }
     }
@@ -78,7 +80,9 @@ impl Current {
             Self::Node(node) => node.is_requested(),
             Self::Member(member) => match member.known_node() {
                 Some(node) => node.is_requested(),
-                None => member.nursery().is_requested(),
+                None => member
+                    .known_nursery()
+                    .is_some_and(|node| node.is_requested()),
             },
         }
     }

@@ -506,7 +506,7 @@ impl Frame {
     }
 
     pub(crate) fn report(&self, what: &Report) {
-        report_at(&self.node, what);
+        report_at(Some(&self.node), what);
     }
 }
 
@@ -522,8 +522,8 @@ impl Drop for Frame {
 }
 
 /// Tells the hook in force at `node`.
-pub(crate) fn report_at(node: &Arc<Node>, what: &Report) {
-    let environment = node.environment();
+pub(crate) fn report_at(node: Option<&Arc<Node>>, what: &Report) {
+    let environment = node.and_then(|node| node.environment());
     report(
         environment
             .as_ref()
@@ -716,7 +716,7 @@ fn be_patient(
         node.wake_inside(since, false);
     }
     for frame in node.abandon_inside() {
-        report_at(node, &Report::NotPolled(frame));
+        report_at(Some(node), &Report::NotPolled(frame));
     }
     true
 }

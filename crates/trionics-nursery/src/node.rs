@@ -125,6 +125,24 @@ pub fn live_frames() -> usize {
     LIVE_FRAMES.load(Ordering::Relaxed)
 }
 
+/// Something that counts as a live frame, and has no node.
+pub(crate) struct CountedLive(());
+
+impl CountedLive {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        LIVE_FRAMES.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for CountedLive {
+    #[inline]
+    fn drop(&mut self) {
+        LIVE_FRAMES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[inline]
 fn effective(flags: u32) -> bool {
     flags & EXITING == 0 && flags & (OWN | OUTER | LATCHED) != 0
@@ -325,10 +343,6 @@ impl Node {
 
     pub(crate) fn info(&self) -> FrameInfo {
         FrameInfo::new(self.kind, self.name.clone(), self.location)
-    }
-
-    pub(crate) fn name(&self) -> Option<Arc<str>> {
-        self.name.clone()
     }
 
     #[inline]

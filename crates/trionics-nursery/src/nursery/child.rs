@@ -235,6 +235,10 @@ impl Header {
         }
     }
 
+    pub(super) fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
     /// The header of a nursery's body, to be put into its queue.
     pub(super) fn of_body(name: Option<Name>, location: &'static Location<'static>) -> Self {
         Self::new(BODY_VTABLE, BODY, NonNull::dangling(), name, location, 0)
@@ -410,7 +414,13 @@ impl Member {
 pub(crate) struct CurrentMember(ManuallyDrop<Member>);
 
 impl CurrentMember {
-    /// The nursery's node.
+    /// The nursery's node, if it has one.
+    pub(crate) fn known_nursery(&self) -> Option<&Arc<Node>> {
+        // The nursery runs this code (invariant 9).
+        self.0.queue().known_nursery()
+    }
+
+    /// The nursery's node, made now if need be.
     pub(crate) fn nursery(&self) -> &Arc<Node> {
         // The nursery runs this code (invariant 9).
         self.0.queue().nursery()

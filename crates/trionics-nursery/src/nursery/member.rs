@@ -25,8 +25,8 @@ use crate::{
 
 /// What a nursery shares with its members, their wakers, and its handles.
 pub(crate) struct Queue {
-    /// The nursery's own node.
-    nursery: Arc<Node>,
+    /// The nursery's own node. A nursery that is opened in no frame gets it when somebody asks for it.
+    nursery: OnceLock<Arc<Node>>,
     ready: Ready,
     /// The node has a waker of the queue's, or is about to wake it.
     listens: AtomicBool,
@@ -37,13 +37,13 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(
-        nursery: Arc<Node>,
+        nursery: Option<Arc<Node>>,
         limit: Option<usize>,
         name: Option<Name>,
         location: &'static Location<'static>,
     ) -> Self {
         Self {
-            nursery,
+            nursery: nursery.map_or_else(OnceLock::new, OnceLock::from),
             ready: Ready::new(),
             listens: AtomicBool::new(false),
             count: Count::new(limit),
@@ -51,9 +51,50 @@ impl Queue {
         }
     }
 
+    /// The nursery's node, if it has one.
+    #[inline]
+    pub(crate) fn known_nursery(&self) -> Option<&Arc<Node>> {
+        self.nursery.get()
+    }
+
+    /// The nursery's node, made now if need be.
     #[inline]
     pub(crate) fn nursery(&self) -> &Arc<Node> {
-        &self.nursery
+        match self.nursery.get() {
+            Some(node) => node,
+            None => self.make_nursery(),
+        }
+    }
+
+    #[cold]
+    fn make_nursery(&self) -> &Arc<Node> {
+        let mut is_new = false;
+        let node = self.nursery.get_or_init(|| {
+            is_new = true;
+            Node::of_nursery(self.location(), None, true)
+        });
+        // The nursery looks whether it has got a node after each turn, when it is woken, and when it has closed.
+        if is_new && !self.is_inside() {
+            if self.is_closed() {
+                node.retire();
+            } else {
+                self.notify();
+            }
+        }
+        node
+    }
+
+    /// Where the nursery was opened.
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.body.location()
+    }
+
+    /// What the nursery is.
+    pub(crate) fn info(&self) -> FrameInfo {
+        match self.nursery.get() {
+            Some(node) => node.info(),
+            None => FrameInfo::new(FrameKind::Nursery, None, self.location()),
+        }
     }
 
     #[inline]
@@ -74,11 +115,15 @@ impl Queue {
     /// From now on, whoever cancels the nursery or looks after it wakes it. False if that was so before.
     #[inline]
     pub(crate) fn listen(self: &Arc<Self>) -> bool {
+        // Whoever makes the node wakes it, too.
+        let Some(node) = self.nursery.get() else {
+            return false;
+        };
         if self.listens.load(Ordering::Relaxed) {
             return false;
         }
         self.listens.store(true, Ordering::Relaxed);
-        self.nursery.register(&Waker::from(Arc::clone(self)));
+        node.register(&Waker::from(Arc::clone(self)));
         true
     }
 

@@ -21,8 +21,8 @@ use super::{
 use crate::{
     current,
     deadline::{self, Limit},
-    frame::{Frame, Grace, begin_poll, decide, drop_body},
-    node::Node,
+    frame::{Frame, Grace, begin_poll, decide, drop_body, report_at},
+    node::{CountedLive, Node},
     report::{FrameInfo, Report, panic_message},
     scope::Name,
 };
@@ -43,6 +43,13 @@ pub(crate) struct RawOptions {
     pub(crate) grace: Option<Duration>,
     /// When the nursery cancels itself, and where that was asked for.
     pub(crate) limit_in_time: Option<(Limit, &'static Location<'static>)>,
+}
+
+impl RawOptions {
+    /// Something is asked for that a node keeps.
+    fn asks_for_node(&self) -> bool {
+        self.name.is_some() || self.shielded || self.grace.is_some() || self.limit_in_time.is_some()
+    }
 }
 
 /// How the body of a nursery ended.
@@ -78,9 +85,9 @@ enum SeatStep<T> {
 
 /// The member in `seat` is polled, as part of its nursery's `round`; the epoch in which that is.
 #[inline]
-fn begin_turn(seat: &mut Seat<'_>, nursery: &Node, round: u32) -> u64 {
+fn begin_turn(seat: &mut Seat<'_>, round: u32) -> u64 {
     // Elsewhere a member has a node only if a frame opens inside it.
-    if !seat.was_polled() && nursery.shows_children() {
+    if !seat.was_polled() && seat.nursery().is_some_and(|node| node.shows_children()) {
         seat.member().node();
     }
     seat.begin_poll(round);
@@ -97,7 +104,7 @@ fn begin_turn(seat: &mut Seat<'_>, nursery: &Node, round: u32) -> u64 {
 
 /// The member said `Pending`: whether it is to be stopped now.
 #[inline]
-fn strikes(seat: &mut Seat<'_>, nursery: &Node, epoch: u64, cx: &mut Context<'_>) -> bool {
+fn strikes(seat: &mut Seat<'_>, epoch: u64, cx: &mut Context<'_>) -> bool {
     match (seat.member().known_node(), seat.wait()) {
         // What the nursery polls is the wait for its end, which nothing cuts short.
         (Some(node), _) if node.is_on_executor() => false,
@@ -105,7 +112,7 @@ fn strikes(seat: &mut Seat<'_>, nursery: &Node, epoch: u64, cx: &mut Context<'_>
             node.register(cx.waker());
             decide(node, wait, epoch, cx)
         }
-        _ => nursery.is_effective(),
+        _ => seat.nursery().is_some_and(|node| node.is_effective()),
     }
 }
 
@@ -116,7 +123,10 @@ fn may_be_dropped_unpolled(seat: &Seat<'_>) -> bool {
 
 /// Everything of a nursery but its body's future.
 struct Inner<C: ?Sized, T, E> {
-    frame: Frame,
+    /// Made for the first poll if that is in a frame, else when the nursery has got a node.
+    frame: Option<Frame>,
+    /// It is running, and has no frame.
+    bare: Option<CountedLive>,
     crew: Crew<C>,
     value: Option<T>,
     /// Where a value comes from that ends the nursery early; the first one counts.
@@ -179,31 +189,30 @@ impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
         options: RawOptions,
         make: impl FnOnce(&Crew<C>) -> B,
     ) -> Self {
-        // Its scope is the nursery's: nothing else runs in it.
-        let is_entered = options.limit_in_time.is_none();
-        let node = Node::of_nursery(location, options.name.clone(), is_entered);
-        if let Some((limit, location)) = options.limit_in_time {
-            // Before it counts as entered: a timeout begins with the first poll.
-            node.set_limit(limit, location);
-            node.try_enter();
-        }
-        if options.shielded {
-            node.set_shielded(true);
-        }
-        if let Some(grace) = options.grace {
-            node.set_grace(grace);
-        }
-        let crew = Crew::new(Queue::new(
-            Arc::clone(&node),
-            options.limit,
-            options.name,
-            location,
-        ));
+        let node = options.asks_for_node().then(|| {
+            // Its scope is the nursery's: nothing else runs in it.
+            let is_entered = options.limit_in_time.is_none();
+            let node = Node::of_nursery(location, options.name.clone(), is_entered);
+            if let Some((limit, location)) = options.limit_in_time {
+                // Before it counts as entered: a timeout begins with the first poll.
+                node.set_limit(limit, location);
+                node.try_enter();
+            }
+            if options.shielded {
+                node.set_shielded(true);
+            }
+            if let Some(grace) = options.grace {
+                node.set_grace(grace);
+            }
+            node
+        });
+        let crew = Crew::new(Queue::new(node, options.limit, options.name, location));
         Self {
             body: Some(make(&crew)),
             queue: Arc::clone(crew.queue()),
             inner: Inner {
-                frame: Frame::new(node),
+                frame: None,
+                bare: None,
                 crew,
                 value: None,
                 finish: None,
@@ -223,11 +232,11 @@ impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
     }
 
     pub(crate) fn location(&self) -> &'static Location<'static> {
-        self.inner.frame.node().info().location()
+        self.queue.location()
     }
 
     pub(crate) fn name(&self) -> Option<Name> {
-        self.inner.frame.node().name()
+        self.inner.crew.body_member().name().cloned()
     }
 }
 
@@ -249,35 +258,59 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (mut body, inner) = (this.body, this.inner);
-        if inner.frame.is_stopped() {
-            inner.frame.settle();
-            return inner.frame.absorb_or_park(cx).map(RawEnd::Cancelled);
+        if inner.frame.is_none() && !inner.may_be_bare() {
+            inner.make_frame();
         }
-        assert!(
-            !inner.frame.is_done(),
-            "a {} was polled after it had completed",
-            inner.frame.node().info()
-        );
-        if !inner.frame.settle() {
-            inner.clear(body);
-            inner.frame.mark_stopped(inner.frame.stopped_by());
-            return inner.frame.absorb_or_park(cx).map(RawEnd::Cancelled);
+        let mut in_force = None;
+        match &mut inner.frame {
+            Some(frame) => {
+                if frame.is_stopped() {
+                    frame.settle();
+                    return frame.absorb_or_park(cx).map(RawEnd::Cancelled);
+                }
+                assert!(
+                    !frame.is_done(),
+                    "a {} was polled after it had completed",
+                    frame.node().info()
+                );
+                if !frame.settle() {
+                    let cancelled = frame.stopped_by();
+                    inner.clear(body);
+                    let frame = inner.frame();
+                    frame.mark_stopped(cancelled);
+                    return frame.absorb_or_park(cx).map(RawEnd::Cancelled);
+                }
+                inner.bare = None;
+                frame.begin_poll();
+                in_force = deadline::begin_poll(frame.node());
+            }
+            None => {
+                assert!(
+                    !inner.crew.is_closed(),
+                    "a {} was polled after it had completed",
+                    this.queue.info()
+                );
+                inner.bare.get_or_insert_with(CountedLive::new);
+            }
         }
-        inner.frame.begin_poll();
-        let in_force = deadline::begin_poll(inner.frame.node());
         // Children and body have spans inside.
         #[cfg(feature = "tracing")]
-        let _span = inner.frame.node().trace().enter(inner.frame.node());
+        let _span = this
+            .queue
+            .known_nursery()
+            .and_then(|node| node.trace().enter(node));
         let polling = inner.crew.begin_poll(this.queue);
         if inner.run(body.as_mut()) {
             return inner.finish(cx);
         }
         drop(in_force);
-        inner.frame.watch_deadline(cx);
-        if inner.frame.node().is_effective() && inner.is_out_of_grace(cx) {
-            inner.give_up(body);
-            if inner.is_finished() {
-                return inner.finish(cx);
+        if let Some(frame) = &mut inner.frame {
+            frame.watch_deadline(cx);
+            if frame.node().is_effective() && inner.is_out_of_grace(cx) {
+                inner.give_up(body);
+                if inner.is_finished() {
+                    return inner.finish(cx);
+                }
             }
         }
         // What is woken from here on, on this thread too, comes by way of the stack.
@@ -310,6 +343,7 @@ where
             if self.is_finished() {
                 return true;
             }
+            self.adopt_node();
             if self.crew.has_arrivals() || self.is_to_be_swept() {
                 continue;
             }
@@ -336,7 +370,7 @@ where
             *budget -= 1;
             match turn {
                 Turn::Body => self.poll_body(body.as_mut()),
-                Turn::Child(child) => match poll_child(child, self.frame.node()) {
+                Turn::Child(child) => match poll_child(child) {
                     None => {}
                     Some(ended) => self.child_ended(ended),
                 },
@@ -357,7 +391,7 @@ where
                 break;
             };
             *budget -= 1;
-            if let Some(ended) = poll_child(child, self.frame.node()) {
+            if let Some(ended) = poll_child(child) {
                 self.child_ended(ended);
             }
         }
@@ -393,7 +427,7 @@ where
                     }
                     BodyEnd::Cancelled(cancelled) => {
                         self.trouble().stopped_by = Some(cancelled.clone());
-                        self.frame.node().request(cancelled);
+                        self.crew.queue().nursery().request(cancelled);
                     }
                 }
             }
@@ -415,13 +449,13 @@ where
         let round = self.crew.round();
         let mut seat = self.crew.body();
         let member = seat.member();
-        let epoch = begin_turn(&mut seat, self.frame.node(), round);
+        let epoch = begin_turn(&mut seat, round);
         let waker = seat.waker();
         let mut cx = Context::from_waker(&waker);
         match catch_unwind(AssertUnwindSafe(|| member.as_current(|| poll(&mut cx)))) {
             Ok(Poll::Ready(value)) => SeatStep::Ready(value),
             Ok(Poll::Pending) => {
-                if strikes(&mut seat, self.frame.node(), epoch, &mut cx) {
+                if strikes(&mut seat, epoch, &mut cx) {
                     SeatStep::Strike
                 } else {
                     SeatStep::Pending
@@ -489,25 +523,26 @@ where
     }
 
     fn note_stop(&mut self) {
-        self.stopped_by_outer |= self.frame.node().is_outer_cancelled();
+        self.stopped_by_outer |= self.is_outer_cancelled();
     }
 
     fn cancel(&self, reason: CancelReason, location: &'static Location<'static>) {
-        self.frame
-            .node()
+        self.crew
+            .queue()
+            .nursery()
             .request(Cancelled::__new(reason, location));
     }
 
     /// The nursery is cancelled, and has not looked who need not be polled any more.
     #[inline]
     fn is_to_be_swept(&self) -> bool {
-        !self.swept && self.frame.node().is_effective()
+        !self.swept && self.is_effective()
     }
 
     /// Drops, once per cancellation, the members that would only say `Pending`.
     #[inline]
     fn sweep<B>(&mut self, body: Pin<&mut Option<B>>) {
-        let is_effective = self.frame.node().is_effective();
+        let is_effective = self.is_effective();
         if is_effective && !self.swept {
             self.sweep_now(body);
         }
@@ -545,14 +580,14 @@ where
     #[cold]
     fn is_out_of_grace(&mut self, cx: &mut Context<'_>) -> bool {
         let trouble = self.trouble.get_or_insert_default();
-        trouble.grace.is_over(self.frame.node(), cx) && self.dismiss_executor_children()
+        trouble.grace.is_over(self.crew.queue().nursery(), cx) && self.dismiss_executor_children()
     }
 
     /// The grace period is over: executors drop the children that they poll. False while one of them runs.
     fn dismiss_executor_children(&mut self) -> bool {
-        let (dismissed, some_run) = self.frame.node().dismiss_inside();
+        let (dismissed, some_run) = self.crew.queue().nursery().dismiss_inside();
         for frame in &dismissed {
-            self.frame.report(&Report::OutOfGrace(frame.clone()));
+            self.report(&Report::OutOfGrace(frame.clone()));
         }
         self.trouble().out_of_grace.extend(dismissed);
         !some_run
@@ -561,7 +596,7 @@ where
     /// The grace period is over: what still runs is dropped where it stands, and named.
     fn give_up<B>(&mut self, body: Pin<&mut Option<B>>) {
         self.note_stop();
-        let node = Arc::clone(self.frame.node());
+        let node = Arc::clone(self.crew.queue().nursery());
         let mut given_up = Vec::new();
         if self.crew.has_body() {
             given_up.push(self.crew.body_member().info());
@@ -571,7 +606,7 @@ where
         let inside = node.abandon_inside();
         given_up.extend(inside.into_iter().filter(|frame| !frame.kind().is_member()));
         for frame in &given_up {
-            self.frame.report(&Report::OutOfGrace(frame.clone()));
+            self.report(&Report::OutOfGrace(frame.clone()));
         }
         self.trouble().out_of_grace.extend(given_up);
         if self.crew.has_body() {
@@ -587,7 +622,8 @@ where
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<RawEnd<T, E>> {
-        let outer_cancelled = self.frame.node().is_outer_cancelled();
+        self.adopt_node();
+        let outer_cancelled = self.is_outer_cancelled();
         let mut value = self
             .value
             .take()
@@ -597,19 +633,20 @@ where
             stopped_by = trouble.stopped_by.clone();
             let failures = self.failures_of(*trouble, &mut value, outer_cancelled);
             if !failures.is_empty() {
-                self.frame.finish();
+                self.end_frame();
                 return Poll::Ready(RawEnd::Failed(failures));
             }
         }
         if let Some(value) = value
             && !(outer_cancelled && self.stopped_by_outer)
         {
-            self.frame.finish();
+            self.end_frame();
             return Poll::Ready(RawEnd::Value(value));
         }
-        let cancelled = stopped_by.unwrap_or_else(|| self.frame.node().cancelled_or_closed());
-        self.frame.mark_stopped(cancelled);
-        self.frame.absorb_or_park(cx).map(RawEnd::Cancelled)
+        let frame = self.frame();
+        let cancelled = stopped_by.unwrap_or_else(|| frame.node().cancelled_or_closed());
+        frame.mark_stopped(cancelled);
+        frame.absorb_or_park(cx).map(RawEnd::Cancelled)
     }
 
     /// The failures with which the nursery ends; resumes a panic.
@@ -620,7 +657,7 @@ where
         value: &mut Option<T>,
         outer_cancelled: bool,
     ) -> Vec<Failure<E>> {
-        let info = self.frame.node().info();
+        let info = self.crew.queue().info();
         let mut failures = trouble.failures;
         if !trouble.out_of_grace.is_empty() {
             let names = trouble
@@ -632,24 +669,92 @@ where
         }
         if let Some(payload) = trouble.panic {
             if !failures.is_empty() {
-                self.frame.report(&Report::FailuresBehindPanic {
+                self.report(&Report::FailuresBehindPanic {
                     frame: info,
                     failures: failures.len(),
                     type_name: type_name::<E>(),
                 });
             }
-            self.frame.finish();
+            self.end_frame();
             drop((value.take(), failures));
             resume_unwind(payload);
         }
         if !failures.is_empty() && outer_cancelled {
-            self.frame.report(&Report::FailedUnderCancellation {
+            self.report(&Report::FailedUnderCancellation {
                 frame: info,
                 failures: failures.len(),
                 type_name: type_name::<E>(),
             });
         }
         failures
+    }
+}
+
+// The nursery's own frame.
+impl<C: ?Sized, T, E> Inner<C, T, E> {
+    /// It is polled in no frame, and nobody has asked for its node.
+    #[inline]
+    fn may_be_bare(&self) -> bool {
+        #[cfg(feature = "task-tree")]
+        if crate::tree::tracks_all() {
+            return false;
+        }
+        #[cfg(feature = "tracing")]
+        if crate::trace::hears_of_nurseries() {
+            return false;
+        }
+        self.crew.queue().known_nursery().is_none() && current::with(|current| current.is_none())
+    }
+
+    #[inline(never)]
+    fn make_frame(&mut self) {
+        let node = Arc::clone(self.crew.queue().nursery());
+        self.frame = Some(Frame::new(node));
+    }
+
+    /// Takes its place in the tree if it has got a node in the meantime; no frame is current.
+    #[inline]
+    fn adopt_node(&mut self) {
+        if self.frame.is_none() && self.crew.queue().known_nursery().is_some() {
+            self.frame();
+        }
+    }
+
+    /// The frame, made now if need be; it is polled in no other one then.
+    fn frame(&mut self) -> &mut Frame {
+        if self.frame.is_none() {
+            self.make_frame();
+            let _outside = current::clear();
+            let frame = self.frame.as_mut().expect("just made");
+            frame.settle();
+            frame.begin_poll();
+            self.bare = None;
+        }
+        self.frame.as_mut().expect("made above")
+    }
+
+    /// The nursery is over.
+    #[inline]
+    fn end_frame(&mut self) {
+        self.bare = None;
+        if let Some(frame) = &mut self.frame {
+            frame.finish();
+        }
+    }
+
+    #[inline]
+    fn is_effective(&self) -> bool {
+        let node = self.crew.queue().known_nursery();
+        node.is_some_and(|node| node.is_effective())
+    }
+
+    fn is_outer_cancelled(&self) -> bool {
+        let node = self.crew.queue().known_nursery();
+        node.is_some_and(|node| node.is_outer_cancelled())
+    }
+
+    fn report(&self, what: &Report) {
+        report_at(self.crew.queue().known_nursery(), what);
     }
 }
 
@@ -681,13 +786,13 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
         let first = &mut self.trouble().panic;
         if first.is_some() {
             let message = panic_message(&*payload);
-            self.frame.report(&Report::LaterPanic { frame, message });
+            self.report(&Report::LaterPanic { frame, message });
             // Its `Drop` is the user's and might panic again.
             std::mem::forget(payload);
             return;
         }
         *first = Some(payload);
-        self.frame.node().request(Cancelled::__new(
+        self.crew.queue().nursery().request(Cancelled::__new(
             CancelReason::ChildPanicked,
             frame.location(),
         ));
@@ -711,6 +816,9 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
             }
         }
         self.crew.queue().count.tell_closed();
+        if let (None, Some(node)) = (&self.frame, self.crew.queue().known_nursery()) {
+            node.retire();
+        }
         if let Some(payload) = first_panic
             && !std::thread::panicking()
         {
@@ -738,14 +846,14 @@ enum OtherEnd<E> {
 
 /// Polls a child; what ended is taken from its place.
 #[inline]
-fn poll_child<C, E>(mut child: Running<'_, C>, nursery: &Node) -> Option<Ended<C, E>>
+fn poll_child<C, E>(mut child: Running<'_, C>) -> Option<Ended<C, E>>
 where
     C: ?Sized + Future<Output = Result<(), Failure<E>>>,
 {
     let round = child.round();
     let (mut seat, mut future) = child.parts();
     let member = seat.member();
-    let epoch = begin_turn(&mut seat, nursery, round);
+    let epoch = begin_turn(&mut seat, round);
     let waker = seat.waker();
     let mut cx = Context::from_waker(&waker);
     let mut polled = Poll::Pending;
@@ -758,7 +866,7 @@ where
     }));
     match (polled, caught) {
         (Poll::Pending, Ok(())) => {
-            if strikes(&mut seat, nursery, epoch, &mut cx) {
+            if strikes(&mut seat, epoch, &mut cx) {
                 return Some(Ended::Otherwise(child.remove(), OtherEnd::Strike));
             }
             None

@@ -17,7 +17,7 @@ use super::{
     Whereabouts, drop_future, keep_queue, poll_in_place,
     ready::{Fifo, KnownWaker, Polling},
 };
-use crate::{scope::Name, sync::Ordering, wake::wake_outside};
+use crate::{node::Node, scope::Name, sync::Ordering, wake::wake_outside};
 
 /// The body and the children of a nursery.
 pub(crate) struct Crew<C: ?Sized> {
@@ -529,6 +529,13 @@ impl<'a> Seat<'a> {
     #[inline]
     pub(crate) fn member(&self) -> &'a Member {
         self.member
+    }
+
+    /// The nursery's node, if it has one.
+    #[inline]
+    pub(crate) fn nursery(&self) -> Option<&'a Arc<Node>> {
+        // The crew in which it sits has the queue (invariant 9).
+        self.member.queue().known_nursery()
     }
 
     /// The member is polled in its nursery's `round`: from now on a wake counts again.
