@@ -16,12 +16,13 @@ use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 use super::{
     child::{Child, Crew, Running, Seat, Turn},
     finish::FinishSlot,
+    handle::forget_echoes,
     member::Queue,
 };
 use crate::{
     current,
     deadline::{self, Limit},
-    frame::{Frame, Grace, begin_poll, decide, drop_body, report_at},
+    frame::{Frame, Grace, RETURNS_ONCE, begin_poll, decide, drop_body, report_at},
     node::{CountedLive, Node},
     report::{FrameInfo, Report, panic_message},
     scope::Name,
@@ -270,7 +271,7 @@ where
                 }
                 assert!(
                     !frame.is_done(),
-                    "a {} was polled after it had completed",
+                    "a {} was polled after it had completed; {RETURNS_ONCE}",
                     frame.node().info()
                 );
                 if !frame.settle() {
@@ -287,7 +288,7 @@ where
             None => {
                 assert!(
                     !inner.crew.is_closed(),
-                    "a {} was polled after it had completed",
+                    "a {} was polled after it had completed; {RETURNS_ONCE}",
                     this.queue.info()
                 );
                 inner.bare.get_or_insert_with(CountedLive::new);
@@ -667,6 +668,7 @@ where
                 .collect();
             failures.push(Failure::library(LibraryFailure::OutOfGrace { names }));
         }
+        forget_echoes(&mut failures);
         if let Some(payload) = trouble.panic {
             if !failures.is_empty() {
                 self.report(&Report::FailuresBehindPanic {
