@@ -708,7 +708,7 @@ macro_rules! nursery_methods {
 
         impl<E> fmt::Debug for $Nursery<'_, E> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let nursery = self.shared.queue().nursery().info();
+                let nursery = self.shared.queue().info();
                 f.debug_struct(stringify!($Nursery))
                     .field("name", &nursery.name())
                     .field("opened_at", &format_args!("{}", nursery.location()))
