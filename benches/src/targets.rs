@@ -86,6 +86,24 @@ fn nursery(targets: &mut Targets) {
     }
     of("a random wake among 10000", &[(UNORDERED, 1.1)]);
     of("cancelling 10000", &[("JoinSet", 0.3)]);
+    for place in ["one thread", "2 threads"] {
+        of(
+            &format!("1000 children on tokio, {place}"),
+            &[("JoinSet", 1.15)],
+        );
+    }
+    // A child's own future is 16 bytes.
+    for (figure, at_most) in [
+        ("bytes per child", 112.0 + 16.0),
+        ("allocations per child", 1.0),
+    ] {
+        targets.add_figure(
+            "nursery",
+            "memory of 1000 pending children",
+            figure,
+            at_most,
+        );
+    }
 }
 
 fn gather(targets: &mut Targets) {
@@ -181,6 +199,15 @@ impl Targets {
                 at_most: *at_most,
             });
         }
+    }
+
+    fn add_figure(&mut self, group: &'static str, case: &str, figure: &'static str, at_most: f64) {
+        self.0.push(Target {
+            group,
+            case: case.to_owned(),
+            of: Of::Figure(figure),
+            at_most,
+        });
     }
 }
 

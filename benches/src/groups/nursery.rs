@@ -17,12 +17,16 @@ use async_executors::TokioCt;
 use async_nursery::{LocalNurseExt, Nursery as AsyncNursery};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use futures_concurrency::future::FutureGroup;
-use tokio::task::JoinSet;
+use tokio::{
+    runtime::{self, Runtime},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use trionics::{CancelScope, Failure, Nursery, open_nursery};
 
 use crate::{
     Case, Group, OURS,
+    figures::Figures,
     support::{Host, YieldOnce},
 };
 
@@ -43,6 +47,9 @@ pub(super) fn group() -> Group {
         .case(nested(10))
         .case(scope_alone())
         .case(children_with_scopes(1_000))
+        .case(children_on_tokio(1_000, 1))
+        .case(children_on_tokio(1_000, 2))
+        .case(memory())
 }
 
 /// What a child does.
@@ -759,5 +766,188 @@ fn children_with_scopes(children: u64) -> Case {
                 while set.join_next().await.is_some() {}
             })
         }
+    })
+}
+
+/// Children that a tokio runtime polls, joined by whoever has put them there.
+fn children_on_tokio(children: u64, threads: usize) -> Case {
+    fn runtime(threads: usize) -> Runtime {
+        let mut builder = match threads {
+            1 => runtime::Builder::new_current_thread(),
+            _ => runtime::Builder::new_multi_thread(),
+        };
+        let runtime = builder.worker_threads(threads).enable_all().build();
+        runtime.expect("the system gives what a runtime needs")
+    }
+    let place = if threads == 1 {
+        "one thread".to_owned()
+    } else {
+        format!("{threads} threads")
+    };
+    Case::new(
+        format!("{children} children on tokio, {place}"),
+        "child",
+        children,
+        "each is a task of the runtime and yields once; ours are put there by `spawn_on` and joined by their nursery, \
+         which a cancellation of theirs would reach",
+    )
+    .subject(OURS, move || {
+        let runtime = runtime(threads);
+        let handle = runtime.handle().clone();
+        move || {
+            runtime
+                .block_on(open_nursery(async |nursery: Nursery<'_>| {
+                    for _ in 0..children {
+                        nursery.spawn_on(&handle, async {
+                            YieldOnce::default().await;
+                            Ok(())
+                        });
+                    }
+                    Ok(())
+                }))
+                .expect("no child fails");
+        }
+    })
+    .subject("JoinSet", move || {
+        let runtime = runtime(threads);
+        move || {
+            runtime.block_on(async {
+                let mut set = JoinSet::new();
+                for _ in 0..children {
+                    set.spawn(YieldOnce::default());
+                }
+                while let Some(outcome) = set.join_next().await {
+                    outcome.expect("no child panics");
+                }
+            })
+        }
+    })
+    .subject("tokio::spawn", move || {
+        let runtime = runtime(threads);
+        move || {
+            runtime.block_on(async {
+                let tasks: Vec<_> = (0..children)
+                    .map(|_| tokio::spawn(YieldOnce::default()))
+                    .collect();
+                for task in tasks {
+                    task.await.expect("no child panics");
+                }
+            })
+        }
+    })
+}
+
+/// A child that waits for ever, of 16 bytes.
+#[derive(Default)]
+struct Waits([u64; 2]);
+
+impl Future for Waits {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0[0] += 1;
+        std::hint::black_box((&self.0, context));
+        Poll::Pending
+    }
+}
+
+/// What a set holds for its children while they wait.
+fn memory() -> Case {
+    const CHILDREN: u64 = 1_000;
+
+    /// Polls until every child has been polled.
+    fn polled<S: Future>(set: S) -> Pin<Box<S>> {
+        let mut set = Box::pin(set);
+        for _ in 0..64 {
+            let polled = set.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+        }
+        set
+    }
+    fn held<S: Future>(make: impl Fn() -> S) -> Figures {
+        Figures::held("child", CHILDREN, || polled(make()))
+    }
+    let case = Case::new(
+        format!("memory of {CHILDREN} pending children"),
+        "child",
+        CHILDREN,
+        "all polled once; the future of a child is 16 bytes, which are part of the figure, as is the set itself",
+    )
+    .figures(OURS, || {
+        held(|| {
+            open_nursery(async |nursery: Nursery<'_>| {
+                for _ in 0..CHILDREN {
+                    nursery.start_soon(async {
+                        Waits::default().await;
+                        Ok(())
+                    });
+                }
+                Ok::<_, Failure>(())
+            })
+        })
+    });
+    /// Sets as in [`set_of_children`].
+    macro_rules! set {
+        ($case:expr, $name:literal, $Set:ty, |$child:ident| $boxed:expr) => {
+            $case.figures($name, || {
+                held(|| async {
+                    let mut set = <$Set>::new();
+                    for _ in 0..CHILDREN {
+                        let $child = Waits::default();
+                        set.push($boxed);
+                    }
+                    while set.next().await.is_some() {}
+                })
+            })
+        };
+    }
+    let case = set!(
+        case,
+        "FuturesUnordered<Box>",
+        FuturesUnordered<BoxFuture<'_, ()>>,
+        |child| child.boxed()
+    );
+    let case = set!(
+        case,
+        "FuturesUnordered<F>",
+        FuturesUnordered<Waits>,
+        |child| child
+    );
+    let case = set!(
+        case,
+        "futures-buffered<F>",
+        futures_buffered::FuturesUnordered<Waits>,
+        |child| child
+    );
+    let case = set!(
+        case,
+        "unicycle<Box>",
+        unicycle::FuturesUnordered<BoxFuture<'_, ()>>,
+        |child| child.boxed()
+    );
+    case.figures("moro", || {
+        held(|| async {
+            let scope = moro::async_scope!(|scope| {
+                for _ in 0..CHILDREN {
+                    scope.spawn(Waits::default());
+                }
+            });
+            scope.await
+        })
+    })
+    .figures("JoinSet", || {
+        let host = Host::tokio();
+        Figures::held("child", CHILDREN, || {
+            host.run(async {
+                let mut set = JoinSet::new();
+                for _ in 0..CHILDREN {
+                    set.spawn(Waits::default());
+                }
+                for _ in 0..100 {
+                    YieldOnce::default().await;
+                }
+                set
+            })
+        })
     })
 }

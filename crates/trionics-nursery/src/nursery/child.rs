@@ -1,8 +1,7 @@
 //! Where a child lives: one allocation for what its wakers need and for its future.
 //!
-//! This module and the two inside it hold the crate's only unsafe code. What they offer is safe to use, with
-//! one obligation that no type enforces: whoever takes children out of a [`Crew`] drops them before it
-//! (invariant 9). These are the invariants, cited by number:
+//! This module and those inside it hold the crate's only unsafe code. What they offer is safe to use. These are the
+//! invariants, cited by number:
 //!
 //! 1. *Counted.* The allocation is freed when its last reference goes, and not before. References are: each
 //!    [`Member`], each waker, the set's hold on a member that sits in it, and a queue's hold on one that
@@ -24,8 +23,8 @@
 //! 9. *The queue is there.* A member's queue is used by those who have it anyway: the crew, a door, and code
 //!    that the crew runs. Others use it only when they have set `QUEUED` of a member that sits in the crew, until it is in the
 //!    queue, or hold its `over` and find it unset. A member that is removed with `QUEUED` set, or waits outside to be
-//!    handed in, counts as an owner of the queue until it is freed ([`KEEPS_QUEUE`]); and a nursery drops what it
-//!    has removed, which sets `over`, before its crew.
+//!    handed in, counts as an owner of the queue until it is freed ([`KEEPS_QUEUE`]); and what was removed, a [`Removed`],
+//!    borrows the crew until it is dropped, which sets `over`.
 //! 10. *One taker.* The host's waker in [`Ready`] belongs to the poll of the nursery while that is awake. Whoever turns
 //!     asleep into claimed owns it until the claim is cleared, by the very push or nudge for which it was claimed.
 #![allow(
@@ -64,7 +63,7 @@ mod ready;
 
 use self::arena::Place;
 pub(crate) use self::{
-    crew::{Crew, Door, Running, Seat, Turn},
+    crew::{Crew, Door, Removed, Running, Seat, Turn},
     ready::Ready,
 };
 

@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 
 use super::{
-    child::{Child, Crew, Running, Seat, Turn},
+    child::{Crew, Removed, Running, Seat, Turn},
     finish::FinishSlot,
     handle::forget_echoes,
     member::Queue,
@@ -85,7 +85,7 @@ enum SeatStep<T> {
 }
 
 /// The member in `seat` is polled, as part of its nursery's `round`; the epoch in which that is.
-#[inline]
+#[inline(always)]
 fn begin_turn(seat: &mut Seat<'_>, round: u32) -> u64 {
     // Elsewhere a member has a node only if a frame opens inside it.
     if !seat.was_polled() && seat.nursery().is_some_and(|node| node.shows_children()) {
@@ -104,7 +104,7 @@ fn begin_turn(seat: &mut Seat<'_>, round: u32) -> u64 {
 }
 
 /// The member said `Pending`: whether it is to be stopped now.
-#[inline]
+#[inline(always)]
 fn strikes(seat: &mut Seat<'_>, epoch: u64, cx: &mut Context<'_>) -> bool {
     match (seat.member().known_node(), seat.wait()) {
         // What the nursery polls is the wait for its end, which nothing cuts short.
@@ -473,52 +473,48 @@ where
         self.crew.end_body();
     }
 
-    /// A child's last turn is over, and its future dropped unless it is to be stopped.
+    /// A child's last turn is over.
     #[inline]
-    fn child_ended(&mut self, ended: Ended<C, E>) {
+    fn child_ended(&mut self, ended: Ended<E>) {
         match ended {
-            Ended::Well(child) => self.collect(child),
-            Ended::Otherwise(child, end) => self.child_ended_otherwise(child, end),
+            Ended::Well => self.crew.queue().count.collected(),
+            Ended::Otherwise(end) => self.child_ended_otherwise(end),
         }
     }
 
+    /// As [`child_ended`](Self::child_ended), for a child that was removed.
     #[cold]
-    fn child_ended_otherwise(&mut self, child: Child<C>, end: OtherEnd<E>) {
+    fn child_ended_otherwise(&mut self, end: OtherEnd<E>) {
         match end {
             OtherEnd::Failed(failure) => {
-                let (location, name) = (child.member().location(), child.member().name().cloned());
-                self.collect(child);
-                self.fail(failure, location, name);
+                let info = self.drop_removed_info();
+                self.fail(failure, &info);
             }
             OtherEnd::Strike => {
                 self.note_stop();
-                self.drop_child(child);
+                self.drop_removed();
             }
             OtherEnd::Panicked(payload) => {
-                self.panicked(payload, child.member().info());
-                self.drop_child(child);
+                let info = self.crew.removed_infos().pop();
+                self.panicked(payload, info.expect("a child was removed"));
+                self.drop_removed();
             }
             OtherEnd::PanickedInDrop(result, payload) => {
-                let (info, name) = (child.member().info(), child.member().name().cloned());
-                self.collect(child);
+                let info = self.drop_removed_info();
                 self.panicked(payload, info.clone());
                 if let Err(failure) = result {
-                    self.fail(failure, info.location(), name);
+                    self.fail(failure, &info);
                 }
             }
         }
     }
 
     /// A child has failed.
-    fn fail(
-        &mut self,
-        failure: Failure<E>,
-        location: &'static Location<'static>,
-        name: Option<Name>,
-    ) {
+    fn fail(&mut self, failure: Failure<E>, child: &FrameInfo) {
         self.trouble().failures.push(failure);
         if !self.supervises {
-            let child = name.map(|name| name.to_string().into());
+            let location = child.location();
+            let child = child.name().map(|name| name.to_owned().into());
             self.cancel(CancelReason::ChildFailed { child }, location);
         }
     }
@@ -556,9 +552,10 @@ where
             self.note_stop();
             self.drop_body(body);
         }
-        for child in self.crew.remove_all(may_be_dropped_unpolled) {
+        self.crew.remove_all(may_be_dropped_unpolled);
+        if self.crew.has_removed() {
             self.note_stop();
-            self.drop_child(child);
+            self.drop_removed();
         }
     }
 
@@ -602,8 +599,8 @@ where
         if self.crew.has_body() {
             given_up.push(self.crew.body_member().info());
         }
-        let children = self.crew.remove_all(|_| true);
-        given_up.extend(children.iter().map(|child| child.member().info()));
+        self.crew.remove_all(|_| true);
+        given_up.extend(self.crew.removed_infos());
         let inside = node.abandon_inside();
         given_up.extend(inside.into_iter().filter(|frame| !frame.kind().is_member()));
         for frame in &given_up {
@@ -613,12 +610,9 @@ where
         if self.crew.has_body() {
             self.drop_body(body);
         }
-        for child in children {
-            self.drop_child(child);
-        }
-        for child in self.crew.close() {
-            self.drop_child(child);
-        }
+        self.drop_removed();
+        self.crew.close();
+        self.drop_removed();
         self.crew.queue().count.tell_closed();
     }
 
@@ -766,21 +760,24 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
         self.trouble.get_or_insert_default()
     }
 
-    /// Drops a child that was removed, and its place.
-    fn drop_child(&mut self, mut child: Child<C>) {
-        let dropped = drop_child(&mut child);
-        self.crew.collect(child);
-        self.crew.queue().count.collected();
-        if let Err((payload, info)) = dropped {
-            self.panicked(payload, info);
+    /// Drops the children that were removed.
+    fn drop_removed(&mut self) {
+        while self.crew.has_removed() {
+            let dropped = self.crew.next_removed().map_or(Ok(()), drop_child);
+            self.crew.queue().count.collected();
+            if let Err((payload, info)) = dropped {
+                self.panicked(payload, info);
+            }
         }
     }
 
-    /// As [`drop_child`](Self::drop_child), for a child whose future has been dropped.
-    #[inline]
-    fn collect(&mut self, child: Child<C>) {
-        self.crew.collect(child);
+    /// Drops the child that was removed, whose future is gone; what it was.
+    fn drop_removed_info(&mut self) -> FrameInfo {
+        let child = self.crew.next_removed().expect("a child was removed");
+        let info = child.member().info();
+        drop(child);
         self.crew.queue().count.collected();
+        info
     }
 
     /// The first panic is kept to be resumed, and cancels the nursery; the hook hears of later ones.
@@ -807,16 +804,10 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
         }
         let mut first_panic = drop_body(body).err();
         self.crew.end_body();
-        for mut child in self.crew.remove_all(|_| true) {
-            if let Err((payload, _)) = drop_child(&mut child) {
-                first_panic.get_or_insert(payload);
-            }
-        }
-        for mut child in self.crew.close() {
-            if let Err((payload, _)) = drop_child(&mut child) {
-                first_panic.get_or_insert(payload);
-            }
-        }
+        self.crew.remove_all(|_| true);
+        first_panic = first_panic.or(self.crew.drop_all_removed());
+        self.crew.close();
+        first_panic = first_panic.or(self.crew.drop_all_removed());
         self.crew.queue().count.tell_closed();
         if let (None, Some(node)) = (&self.frame, self.crew.queue().known_nursery()) {
             node.retire();
@@ -830,10 +821,11 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
 }
 
 /// How a child ended.
-enum Ended<C: ?Sized, E> {
-    /// With success, and its future is dropped.
-    Well(Child<C>),
-    Otherwise(Child<C>, OtherEnd<E>),
+enum Ended<E> {
+    /// With success, and nothing is left of it.
+    Well,
+    /// It was removed, and is to be dropped.
+    Otherwise(OtherEnd<E>),
 }
 
 enum OtherEnd<E> {
@@ -847,8 +839,8 @@ enum OtherEnd<E> {
 }
 
 /// Polls a child; what ended is taken from its place.
-#[inline]
-fn poll_child<C, E>(mut child: Running<'_, C>) -> Option<Ended<C, E>>
+#[inline(never)]
+fn poll_child<C, E>(mut child: Running<'_, C>) -> Option<Ended<E>>
 where
     C: ?Sized + Future<Output = Result<(), Failure<E>>>,
 {
@@ -866,37 +858,33 @@ where
             future.drop_in_place();
         }
     }));
-    match (polled, caught) {
+    let end = match (polled, caught) {
         (Poll::Pending, Ok(())) => {
-            if strikes(&mut seat, epoch, &mut cx) {
-                return Some(Ended::Otherwise(child.remove(), OtherEnd::Strike));
+            if !strikes(&mut seat, epoch, &mut cx) {
+                return None;
             }
-            None
+            OtherEnd::Strike
         }
-        (Poll::Ready(Ok(())), Ok(()))
-            if member
-                .node_on_executor()
-                .is_some_and(|node| node.is_stopped()) =>
-        {
-            Some(Ended::Otherwise(child.remove(), OtherEnd::Strike))
+        (Poll::Ready(Ok(())), Ok(())) => {
+            let on_executor = member.node_on_executor();
+            if !on_executor.is_some_and(|node| node.is_stopped()) {
+                child.end();
+                return Some(Ended::Well);
+            }
+            OtherEnd::Strike
         }
-        (Poll::Ready(Ok(())), Ok(())) => Some(Ended::Well(child.remove())),
-        (Poll::Ready(Err(failure)), Ok(())) => {
-            Some(Ended::Otherwise(child.remove(), OtherEnd::Failed(failure)))
-        }
-        (Poll::Pending, Err(payload)) => Some(Ended::Otherwise(
-            child.remove(),
-            OtherEnd::Panicked(payload),
-        )),
-        (Poll::Ready(result), Err(payload)) => Some(Ended::Otherwise(
-            child.remove(),
-            OtherEnd::PanickedInDrop(result, payload),
-        )),
-    }
+        (Poll::Ready(Err(failure)), Ok(())) => OtherEnd::Failed(failure),
+        (Poll::Pending, Err(payload)) => OtherEnd::Panicked(payload),
+        (Poll::Ready(result), Err(payload)) => OtherEnd::PanickedInDrop(result, payload),
+    };
+    child.remove();
+    Some(Ended::Otherwise(end))
 }
 
 /// Drops a child with no frame current; the panic of its `Drop` comes with what the child was.
-fn drop_child<C: ?Sized>(child: &mut Child<C>) -> Result<(), (Box<dyn Any + Send>, FrameInfo)> {
+fn drop_child<C: ?Sized>(
+    mut child: Removed<'_, C>,
+) -> Result<(), (Box<dyn Any + Send>, FrameInfo)> {
     let dropped = {
         let _outside = current::clear();
         catch_unwind(AssertUnwindSafe(|| child.drop_future()))

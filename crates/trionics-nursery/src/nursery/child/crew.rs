@@ -1,12 +1,12 @@
 //! The members of a nursery as the nursery has them: who sits in it, and who is to be polled.
 
 use std::{
-    collections::VecDeque,
+    any::Any,
     future::Future,
     marker::PhantomData,
     mem::{self, ManuallyDrop},
     ops::Deref,
-    panic::Location,
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     ptr::NonNull,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
@@ -17,7 +17,9 @@ use super::{
     Whereabouts, drop_future, keep_queue, poll_in_place,
     ready::{Fifo, KnownWaker, Polling},
 };
-use crate::{node::Node, scope::Name, sync::Ordering, wake::wake_outside};
+use crate::{
+    current, node::Node, report::FrameInfo, scope::Name, sync::Ordering, wake::wake_outside,
+};
 
 /// The body and the children of a nursery.
 pub(crate) struct Crew<C: ?Sized> {
@@ -28,6 +30,9 @@ pub(crate) struct Crew<C: ?Sized> {
     oldest: Option<NonNull<Header>>,
     youngest: Option<NonNull<Header>>,
     n_children: usize,
+    /// The children that were removed and are to be dropped, one after the other by `younger`.
+    removed: Option<NonNull<Header>>,
+    last_removed: Option<NonNull<Header>>,
     /// Members to be polled; what one poll does not get through stays for the next.
     batch: Fifo,
     /// Members that were woken again in the poll that has polled them: they are for the next one.
@@ -64,6 +69,14 @@ pub(crate) struct Running<'a, C: ?Sized> {
     child: ManuallyDrop<Member>,
 }
 
+/// A child that was removed from its place in a crew; nothing is left of it when this is dropped.
+///
+/// It borrows the crew, which has the queue that the child may use until then (invariant 9).
+pub(crate) struct Removed<'a, C: ?Sized> {
+    crew: &'a mut Crew<C>,
+    child: ManuallyDrop<Child<C>>,
+}
+
 /// The future of a child, while it is its turn.
 pub(crate) struct FutureMut<'a, C: ?Sized> {
     child: NonNull<Header>,
@@ -87,6 +100,8 @@ impl<C: ?Sized> Crew<C> {
             oldest: None,
             youngest: None,
             n_children: 0,
+            removed: None,
+            last_removed: None,
             batch,
             again: Fifo::default(),
             new: Fifo::default(),
@@ -362,26 +377,23 @@ impl<C: ?Sized> Crew<C> {
         unsafe { Self::child(child) }
     }
 
-    /// Drops a child that was removed and whose future has been dropped; its place is used again.
+    /// Lets go of a child that was removed; its place is used again. What dropping its future panics with comes through.
     #[inline]
-    pub(crate) fn collect(&mut self, child: Child<C>) {
-        assert!(
-            child.member.is_of(&self.queue),
-            "a child is collected by its own crew"
-        );
+    fn collect(&mut self, mut child: Child<C>) {
+        // Nothing to drop, mostly: then this is all there is to a child's end.
+        child.drop_future();
         let child = ManuallyDrop::new(child);
         let header = child.member.header;
         child.member.end();
-        // SAFETY: owned (invariant 2).
-        let (units, has_future) = unsafe {
-            let owned = header.as_ref().owned.get();
-            ((*owned).units, (*owned).has_future)
+        // SAFETY: it is there, and its `units` never change.
+        let (word, units) = unsafe {
+            let header = header.as_ref();
+            let word = header.word.load(Ordering::Acquire);
+            (word, (*header.owned.get()).units)
         };
-        assert!(!has_future, "a child is collected when its future is gone");
-        // SAFETY: it is there.
-        let word = unsafe { header.as_ref().word.load(Ordering::Acquire) };
         if word / ONE == 1 && word & KEEPS_QUEUE == 0 && units != 0 {
-            // SAFETY: this was the last reference (invariant 1); the crew may (invariant 8), and it is this crew's place.
+            // SAFETY: this was the last reference (invariant 1); the crew may (invariant 8), and a child of this crew has its
+            // place in this arena.
             unsafe {
                 header.drop_in_place();
                 (*self.queue.ready().inside())
@@ -394,12 +406,8 @@ impl<C: ?Sized> Crew<C> {
         }
     }
 
-    /// Moves the children that `pick` picks out of the crew; to be dropped one by one.
-    pub(crate) fn remove_all(
-        &mut self,
-        mut pick: impl FnMut(&Seat<'_>) -> bool,
-    ) -> VecDeque<Child<C>> {
-        let mut removed = VecDeque::new();
+    /// Moves the children that `pick` picks out of their places, to be taken by [`next_removed`](Self::next_removed).
+    pub(crate) fn remove_all(&mut self, mut pick: impl FnMut(&Seat<'_>) -> bool) {
         let mut next = self.oldest;
         while let Some(child) = next {
             // SAFETY: it sits here.
@@ -408,10 +416,54 @@ impl<C: ?Sized> Crew<C> {
             let member = unsafe { ManuallyDrop::new(Member::counted(child)) };
             if pick(&Seat { member: &member }) {
                 // SAFETY: it sits here.
-                removed.push_back(unsafe { self.unseat(child) });
+                let child = unsafe { self.unseat(child) };
+                self.put_aside(child);
             }
         }
-        removed
+    }
+
+    /// Keeps a child that sits nowhere until it is taken to be dropped.
+    fn put_aside(&mut self, child: Child<C>) {
+        let child = ManuallyDrop::new(child).member.header;
+        // SAFETY: owned (invariant 2), like those before it.
+        unsafe {
+            match self.last_removed.replace(child) {
+                Some(last) => (*last.as_ref().owned.get()).younger = Some(child),
+                None => self.removed = Some(child),
+            }
+        }
+    }
+
+    /// The next child that was removed, to be dropped.
+    pub(crate) fn next_removed(&mut self) -> Option<Removed<'_, C>> {
+        let child = self.removed?;
+        // SAFETY: it was put aside: a reference, and a child of the right type (invariants 2 and 3).
+        let child = unsafe {
+            self.removed = (*child.as_ref().owned.get()).younger.take();
+            Self::child(child)
+        };
+        if self.removed.is_none() {
+            self.last_removed = None;
+        }
+        Some(Removed {
+            crew: self,
+            child: ManuallyDrop::new(child),
+        })
+    }
+
+    /// What the children are that were removed.
+    pub(crate) fn removed_infos(&self) -> Vec<FrameInfo> {
+        let mut infos = Vec::new();
+        let mut next = self.removed;
+        while let Some(child) = next {
+            // SAFETY: it was put aside (invariant 2); the copy is not dropped.
+            let member = unsafe {
+                next = (*child.as_ref().owned.get()).younger;
+                ManuallyDrop::new(Member::counted(child))
+            };
+            infos.push(member.info());
+        }
+        infos
     }
 
     /// The body's own fields.
@@ -444,12 +496,12 @@ impl<C: ?Sized> Crew<C> {
         self.is_empty() && !self.queue.count.has_starts() && self.queue.ready().close_if_untouched()
     }
 
-    /// Closes; returns the children that will never be polled.
+    /// Closes; children that will never be polled count as removed.
     ///
     /// # Panics
     ///
     /// If somebody sits here.
-    pub(crate) fn close(&mut self) -> VecDeque<Child<C>> {
+    pub(crate) fn close(&mut self) {
         assert!(
             !self.has_body() && self.n_children == 0,
             "a nursery closes when its members are gone"
@@ -458,12 +510,27 @@ impl<C: ?Sized> Crew<C> {
         let taken = self.queue.ready().close();
         self.sort(taken);
         self.let_go();
-        let mut children = VecDeque::new();
         while let Some(child) = self.new.pop() {
             // SAFETY: it came through the door: a reference, and a child of the right type (invariant 3).
-            children.push_back(unsafe { Self::child(child) });
+            let child = unsafe { Self::child(child) };
+            self.put_aside(child);
         }
-        children
+    }
+
+    /// Drops the children that were removed, with no frame current; returns the first panic.
+    pub(crate) fn drop_all_removed(&mut self) -> Option<Box<dyn Any + Send>> {
+        let _outside = current::clear();
+        let mut first_panic = None;
+        while let Some(mut child) = self.next_removed() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| child.drop_future())) {
+                first_panic.get_or_insert(payload);
+            }
+        }
+        first_panic
+    }
+
+    pub(crate) fn has_removed(&self) -> bool {
+        self.removed.is_some()
     }
 
     /// Lets go of what was removed and is still in a queue.
@@ -482,13 +549,19 @@ impl<C: ?Sized> Drop for Crew<C> {
             self.let_go();
         } else {
             self.end_body();
-            drop(self.remove_all(|_| true));
-            drop(self.close());
+            self.remove_all(|_| true);
+            self.close();
         }
+        let panicked = self.drop_all_removed();
         // SAFETY: the crew may (invariant 8).
         drop(mem::take(unsafe {
             &mut (*self.queue.ready().inside()).arena
         }));
+        if let Some(payload) = panicked
+            && !std::thread::panicking()
+        {
+            resume_unwind(payload);
+        }
     }
 }
 
@@ -610,11 +683,38 @@ impl<C: ?Sized> Running<'_, C> {
         (seat, future)
     }
 
-    /// Takes the child from its place, to be dropped.
-    #[inline]
-    pub(crate) fn remove(self) -> Child<C> {
+    /// Takes the child from its place, to be the next one that was removed.
+    pub(crate) fn remove(self) {
         // SAFETY: it sits here.
-        unsafe { self.crew.unseat(self.child.header) }
+        let child = unsafe { self.crew.unseat(self.child.header) };
+        self.crew.put_aside(child);
+    }
+
+    /// Takes the child from its place; its future has been dropped, and nothing is left of it.
+    #[inline]
+    pub(crate) fn end(self) {
+        // SAFETY: it sits here.
+        let child = unsafe { self.crew.unseat(self.child.header) };
+        self.crew.collect(child);
+    }
+}
+
+impl<C: ?Sized> Removed<'_, C> {
+    pub(crate) fn member(&self) -> &Member {
+        &self.child.member
+    }
+
+    /// Drops the future, if it has not been dropped; what it panics with comes through.
+    pub(crate) fn drop_future(&mut self) {
+        self.child.drop_future();
+    }
+}
+
+impl<C: ?Sized> Drop for Removed<'_, C> {
+    fn drop(&mut self) {
+        // SAFETY: it is not used any more.
+        let child = unsafe { ManuallyDrop::take(&mut self.child) };
+        self.crew.collect(child);
     }
 }
 
