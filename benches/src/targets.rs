@@ -165,6 +165,7 @@ fn broadcast(targets: &mut Targets) {
         &[("tokio, recv().await", 0.25)],
     );
     of("drain, ours by try_recv", &[("tokio, try_recv", 0.85)]);
+    targets.figure("broadcast", "free-running producer", "values lost, %", 0.0);
 }
 
 /// A list that grows.
@@ -181,6 +182,16 @@ impl Targets {
                 at_most: *at_most,
             });
         }
+    }
+
+    /// A limit for a figure of ours.
+    fn figure(&mut self, group: &'static str, case: &str, name: &'static str, at_most: f64) {
+        self.0.push(Target {
+            group,
+            case: case.to_owned(),
+            of: Of::Figure(name),
+            at_most,
+        });
     }
 }
 
