@@ -217,6 +217,7 @@ mod tests {
             ),
             (&["--save", "../here"], "`../here` cannot be the name"),
             (&["--save", "."], "`.` cannot be the name"),
+            (&["--against", "a/b"], "`a/b` cannot be the name"),
             (
                 &["--publish", "cache"],
                 "only a run of everything can be published",

@@ -287,7 +287,7 @@ mod tests {
             group: "group".to_owned(),
             case: "a \"case\"".to_owned(),
             per: "child",
-            fair: "it is",
+            fair: "it is, even for Box<F>",
             place: None,
             outcome,
         };
@@ -344,7 +344,7 @@ mod tests {
             "![The chart of the group group](group.svg)",
             "| case     | per   | trionics | peer               | other  |",
             "| a \"case\" | child | 80 ns    | 4 µs (ratio 0.200) | failed |",
-            "- a \"case\": it is.",
+            "- a \"case\": it is, even for Box\\<F>.",
             "| a \"case\" | peer     | 4 µs   | 2 µs  | 8 µs   | 0.200 | 0.100 | 0.400 | 3      |",
             "| peer     | 192 (ratio 0.500) | no          |",
             "**other failed in a \"case\"**: out of luck",
@@ -367,7 +367,7 @@ mod tests {
             "<svg ",
             "<td>a &quot;case&quot;</td>",
             "4 µs (ratio 0.200)",
-            "it is.",
+            "it is, even for Box&lt;F&gt;.",
             "out of luck",
         ] {
             assert!(html.contains(expected), "{expected}\nis not in\n{html}");

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use crate::report::{Report, replace, sections};
+use crate::report::{Report, replace, sections, table::plain};
 
 const BEGIN: &str =
     "<!-- What follows up to the end mark is written by `cargo xtask bench --publish`. -->";
@@ -39,6 +39,10 @@ fn part(report: &Report) -> String {
                 "\n![Times of the group {group}, by size and subject](benchmarks/{group}.svg)\n"
             ));
             text.push_str(&format!("\n{}", sections::medians(&entries).markdown()));
+        }
+        text.push_str("\nWhat is compared, and why that is fair:\n\n");
+        for (cases, fair) in sections::fairness(&entries) {
+            text.push_str(&format!("- {}: {}.\n", plain(&cases), plain(fair)));
         }
         for table in entries.iter().filter_map(|entry| sections::figures(entry)) {
             text.push_str(&format!("\n{}", table.markdown()));
