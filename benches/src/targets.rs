@@ -281,6 +281,7 @@ mod tests {
             group: "group".to_owned(),
             case: "case".to_owned(),
             subject: subject.to_owned(),
+            rounds: 0,
             nanoseconds: None,
             per: "child".to_owned(),
             ratio: ratio.map(|[low, median, high]| Spread { low, median, high }),

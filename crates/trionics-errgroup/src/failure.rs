@@ -289,6 +289,8 @@ impl<E> Failure<E> {
 impl Failure<AnyError> {
     /// Makes a failure out of one error of any type, as `?` does.
     ///
+    /// A [`LibraryFailure`] stays one, and a [`ChildEnded`](crate::ChildEnded) becomes one.
+    ///
     /// # Examples
     ///
     /// ```
@@ -297,7 +299,10 @@ impl Failure<AnyError> {
     /// assert!(Failure::new(std::fmt::Error).is::<std::fmt::Error>());
     /// ```
     pub fn new(error: impl Error + Send + Sync + 'static) -> Self {
-        Self::leaf(AnyError::new(error))
+        match LibraryFailure::of(&error) {
+            Some(failure) => Self::library(failure),
+            None => Self::leaf(AnyError::new(error)),
+        }
     }
 
     /// Makes a failure out of a text, where no error type is worth its while.
@@ -330,7 +335,7 @@ impl<E> From<E> for Failure<E> {
 
 impl<X: Error + Send + Sync + 'static> From<X> for Failure<AnyError> {
     fn from(error: X) -> Self {
-        Self::leaf(AnyError::new(error))
+        Self::new(error)
     }
 }
 

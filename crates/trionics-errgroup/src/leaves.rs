@@ -72,7 +72,7 @@ impl Node<AnyError> {
     /// # Ok::<(), trionics_errgroup::EmptyGroup>(())
     /// ```
     pub fn find<T: Error + Send + Sync + 'static>(&self) -> Option<&T> {
-        self.errors().find_map(AnyError::downcast_ref)
+        self.leaves().find_map(Node::downcast_ref)
     }
 }
 

@@ -119,7 +119,7 @@ pub use collapse::{Collapse, Ignore, Ignored, NothingIgnored, collapse_eg, get_c
 pub use context::{ContextRelation, FailureContext, FailureMark};
 pub use failure::Failure;
 pub use leaves::Leaves;
-pub use library::{EmptyGroup, LibraryFailure};
+pub use library::{ChildEnded, EmptyGroup, LibraryFailure};
 pub use matching::{Expected, Mismatch};
 pub use node::Node;
 pub use outcome::{AbsorbCancelled, CollapseEg, MaybeRaise, OutcomeExt, OutcomeFutureExt};

@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::error::Error;
 use core::fmt;
 
@@ -44,6 +45,10 @@ pub enum LibraryFailure {
     NotProvided,
     /// A context ended while its value was still needed.
     ContextEnded,
+    /// What a child was awaited for will not come.
+    ///
+    /// A nursery leaves this out of its failures where it has the child's own.
+    ChildEnded(ChildEnded),
     /// Frames were still running when the grace period of a cancelled scope was over.
     OutOfGrace {
         /// What was dropped where it stood.
@@ -78,6 +83,7 @@ impl fmt::Display for LibraryFailure {
                 .write_str("the context ended without providing a value: call `provide` on every path to success, or return the failure"),
             Self::ContextEnded => formatter
                 .write_str("the context ended while its value was in use: open it again, or look for its own failure beside this one"),
+            Self::ChildEnded(ended) => ended.fmt(formatter),
             Self::OutOfGrace { names } => {
                 formatter.write_str("still running when the grace period was over, and dropped: ")?;
                 for (index, name) in names.iter().enumerate() {
@@ -91,6 +97,63 @@ impl fmt::Display for LibraryFailure {
 }
 
 impl Error for LibraryFailure {}
+
+impl LibraryFailure {
+    /// The library's own failure that `error` is, if it is one: `?` keeps it what it is.
+    pub(crate) fn of<X: Any>(error: &X) -> Option<Self> {
+        let error: &dyn Any = error;
+        let failure = error.downcast_ref::<Self>().cloned();
+        failure.or_else(|| error.downcast_ref::<ChildEnded>().copied().map(Self::from))
+    }
+
+    /// The error that people look for by its type.
+    pub(crate) fn as_error(&self) -> &(dyn Error + 'static) {
+        match self {
+            Self::ChildEnded(ended) => ended,
+            other => other,
+        }
+    }
+}
+
+/// Why a child gave no value; the failure itself is the nursery's.
+///
+/// # Examples
+///
+/// ```
+/// use trionics_errgroup::{ChildEnded, Failure};
+///
+/// let failure = Failure::new(ChildEnded::Cancelled);
+/// assert_eq!(failure.to_string(), "the child was cancelled");
+/// assert!(failure.as_library().is_some() && failure.is::<ChildEnded>());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChildEnded {
+    /// It failed.
+    Failed,
+    /// A cancellation stopped it, or its nursery was dropped.
+    Cancelled,
+    /// It panicked.
+    Panicked,
+}
+
+impl fmt::Display for ChildEnded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Failed => "the child failed; its nursery has the failure",
+            Self::Cancelled => "the child was cancelled",
+            Self::Panicked => "the child panicked; its nursery resumes the panic",
+        })
+    }
+}
+
+impl Error for ChildEnded {}
+
+impl From<ChildEnded> for LibraryFailure {
+    fn from(ended: ChildEnded) -> Self {
+        Self::ChildEnded(ended)
+    }
+}
 
 /// The error of building a group from no failures at all.
 ///

@@ -504,7 +504,10 @@ impl Node<AnyError> {
     /// assert!(Failure::new(std::fmt::Error).downcast_ref::<std::num::ParseIntError>().is_none());
     /// ```
     pub fn downcast_ref<T: Error + Send + Sync + 'static>(&self) -> Option<&T> {
-        self.as_leaf()?.downcast_ref()
+        match self.as_library() {
+            Some(failure) => failure.as_error().downcast_ref(),
+            None => self.as_leaf()?.downcast_ref(),
+        }
     }
 
     /// A group's cause if one was set, else its first error; a leaf's own source, else its cause.

@@ -167,6 +167,7 @@ fn library_name(failure: &LibraryFailure) -> &'static str {
         LibraryFailure::Cycle { .. } => "cycle",
         LibraryFailure::NotProvided => "not_provided",
         LibraryFailure::ContextEnded => "context_ended",
+        LibraryFailure::ChildEnded(_) => "child_ended",
         LibraryFailure::OutOfGrace { .. } => "out_of_grace",
     }
 }

@@ -342,7 +342,7 @@ impl ContextPlace {
             && !node.is_abandoned()
         {
             report_at(
-                node,
+                Some(node),
                 &Report::Dropped(crate::FrameInfo::new(FrameKind::Context, None, location)),
             );
         }

@@ -4,12 +4,14 @@
 //! which start in that body find their parent. Nothing is counted on the way: the handle moves in and
 //! out.
 
-use std::{cell::Cell, sync::Arc};
+use std::{cell::Cell, mem::ManuallyDrop, sync::Arc};
 
 use crate::{node::Node, nursery::CurrentMember, sync::thread_local};
 
 thread_local! {
-    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
+    /// Whoever puts a frame here takes it out again: nothing is left to be dropped with the thread, which would cost each
+    /// access a look whether that has happened.
+    static CURRENT: Cell<ManuallyDrop<Option<Current>>> = const { Cell::new(ManuallyDrop::new(None)) };
 }
 
 /// The frame that is polling its body.
@@ -54,7 +56,9 @@ impl Current {
             Self::Node(node) => node.is_effective(),
             Self::Member(member) => match member.known_node() {
                 Some(node) => node.is_effective(),
-                None => member.nursery().is_effective(),
+                None => member
+                    .known_nursery()
+                    .is_some_and(|node| node.is_effective()),
             },
         }
     }
@@ -65,7 +69,7 @@ impl Current {
             Self::Node(node) => node.is_effective_soon(),
             Self::Member(member) => match member.known_node() {
                 Some(node) => node.is_effective_soon(),
-                None => member.nursery().is_effective_soon(),
+                None => member.known_nursery().is_some_and(Node::is_effective_soon),
             },
         }
     }
@@ -76,7 +80,9 @@ impl Current {
             Self::Node(node) => node.is_requested(),
             Self::Member(member) => match member.known_node() {
                 Some(node) => node.is_requested(),
-                None => member.nursery().is_requested(),
+                None => member
+                    .known_nursery()
+                    .is_some_and(|node| node.is_requested()),
             },
         }
     }
@@ -135,6 +141,7 @@ pub(crate) fn clear() -> Cleared {
 }
 
 /// Runs `look` with the current frame; no user code may run inside.
+#[inline]
 pub(crate) fn with<R>(look: impl FnOnce(Option<&Current>) -> R) -> R {
     let current = swap(None);
     let result = look(current.as_ref());
@@ -149,6 +156,15 @@ pub fn is_cancelled() -> bool {
     with(|current| current.is_some_and(Current::is_effective))
 }
 
+/// Whether a frame that starts here, unless it is a shield, parks without being polled.
+pub fn refuses_frames() -> bool {
+    // A frame that has had to wait has a node.
+    with(|current| {
+        let node = current.and_then(Current::known_node);
+        node.is_some_and(|node| node.refuses_frames())
+    })
+}
+
 /// The node of the current frame, made now if need be.
 pub(crate) fn node() -> Option<Arc<Node>> {
     with(|current| current.map(Current::node))
@@ -156,9 +172,8 @@ pub(crate) fn node() -> Option<Arc<Node>> {
 
 #[inline]
 pub(crate) fn swap(current: Option<Current>) -> Option<Current> {
-    // While the thread's locals are being destroyed there is no current frame.
     CURRENT
-        .try_with(|cell| cell.replace(current))
+        .try_with(|cell| ManuallyDrop::into_inner(cell.replace(ManuallyDrop::new(current))))
         .unwrap_or(None)
 }
 

@@ -62,6 +62,7 @@ impl<F> Framed<F> {
         &self.frame.node
     }
 
+    #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         self.frame.is_stopped()
     }
@@ -259,6 +260,7 @@ impl Frame {
     }
 
     /// Finds the frame's place for this poll. False: the frame starts where nothing may start.
+    #[inline]
     pub(crate) fn settle(&mut self) -> bool {
         let live = matches!(self.phase, Phase::Fresh | Phase::Running);
         if self.phase == Phase::Fresh {
@@ -361,6 +363,7 @@ impl Frame {
     }
 
     /// Notes the poll; returns the epoch in which it takes place.
+    #[inline]
     pub(crate) fn begin_poll(&mut self) -> u64 {
         begin_poll(&self.node, &self.wait)
     }
@@ -468,6 +471,7 @@ impl Frame {
         matches!(self.phase, Phase::Stopped | Phase::Parked)
     }
 
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.phase == Phase::Done
     }
@@ -502,7 +506,7 @@ impl Frame {
     }
 
     pub(crate) fn report(&self, what: &Report) {
-        report_at(&self.node, what);
+        report_at(Some(&self.node), what);
     }
 }
 
@@ -518,8 +522,8 @@ impl Drop for Frame {
 }
 
 /// Tells the hook in force at `node`.
-pub(crate) fn report_at(node: &Arc<Node>, what: &Report) {
-    let environment = node.environment();
+pub(crate) fn report_at(node: Option<&Arc<Node>>, what: &Report) {
+    let environment = node.and_then(|node| node.environment());
     report(
         environment
             .as_ref()
@@ -537,7 +541,7 @@ pub(crate) fn drop_body<F>(mut body: Pin<&mut Option<F>>) -> std::thread::Result
 /// How long a cancelled frame waits for what still runs inside.
 #[derive(Default)]
 pub(crate) struct Grace {
-    timer: Option<(Duration, BoxSleep)>,
+    timer: Option<Box<(Duration, BoxSleep)>>,
 }
 
 impl Grace {
@@ -550,11 +554,7 @@ impl Grace {
             return false;
         };
         let _outside = current::clear();
-        if self
-            .timer
-            .as_ref()
-            .is_none_or(|(begun, _)| *begun != period)
-        {
+        if self.timer.as_ref().is_none_or(|timer| timer.0 != period) {
             let clock = node
                 .environment()
                 .and_then(|environment| environment.clock.clone());
@@ -562,10 +562,10 @@ impl Grace {
                 crate::clock::no_clock(node.info().location())
             };
             let end = crate::clock::saturating_add(clock.now(), period);
-            self.timer = Some((period, clock.sleep_until(end)));
+            self.timer = Some(Box::new((period, clock.sleep_until(end))));
         }
-        let (_, timer) = self.timer.as_mut().expect("set above");
-        let is_over = timer.as_mut().poll(cx).is_ready();
+        let timer = self.timer.as_mut().expect("set above");
+        let is_over = timer.1.as_mut().poll(cx).is_ready();
         if is_over {
             node.set_out_of_grace();
         }
@@ -635,6 +635,7 @@ struct Timer {
 }
 
 /// Notes a poll of the frame at `node`; returns the epoch in which it takes place.
+#[inline]
 pub(crate) fn begin_poll(node: &Arc<Node>, wait: &Option<Box<Wait>>) -> u64 {
     // Only a frame that counts polls instead of time needs an epoch of its own.
     let epoch = match wait {
@@ -715,7 +716,7 @@ fn be_patient(
         node.wake_inside(since, false);
     }
     for frame in node.abandon_inside() {
-        report_at(node, &Report::NotPolled(frame));
+        report_at(Some(node), &Report::NotPolled(frame));
     }
     true
 }

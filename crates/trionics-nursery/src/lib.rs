@@ -95,7 +95,7 @@ mod tree;
 mod wake;
 
 #[doc(no_inline)]
-pub use trionics_errgroup::{AnyError, CancelReason, Cancelled, Failure};
+pub use trionics_errgroup::{AnyError, CancelReason, Cancelled, ChildEnded, Failure};
 
 #[cfg(feature = "async-io")]
 pub use crate::clock::AsyncIoClock;
@@ -121,9 +121,9 @@ pub use crate::{
     interval::{Interval, MissedTickBehavior, interval, interval_at},
     node::live_frames,
     nursery::{
-        BoxTask, ChildEnded, ChildHandle, Finish, LocalNursery, MaybeOpenNursery, Nursery,
-        NurseryClosed, NurseryOptions, NurserySource, OpenLocalNursery, OpenNursery, Results,
-        ResultsSink, SpawnBlocking, SpawnWith, Spawner, Start, StartWhenFree, TaskStatus, WaitIdle,
+        BoxTask, ChildHandle, Finish, LocalNursery, MaybeOpenNursery, Nursery, NurseryClosed,
+        NurseryOptions, NurserySource, OpenLocalNursery, OpenNursery, Results, ResultsSink,
+        SpawnBlocking, SpawnWith, Spawner, Start, StartWhenFree, TaskStatus, WaitIdle,
         maybe_open_nursery, open_local_nursery, open_nursery, spawn_with,
     },
     report::{FrameInfo, FrameKind, Report, set_report_hook},
@@ -137,13 +137,14 @@ pub use crate::{
 pub mod internal {
     pub use crate::{
         block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, MakeBlock, RunBlock},
-        current::is_cancelled,
+        current::{is_cancelled, refuses_frames},
         frame::RETURNS_ONCE,
         nursery::{
             open_local_with, open_with,
             raw::{BodyEnd, RawEnd, RawNursery, open_children},
         },
         scope::{cancel_scope, move_scope, scope_at},
+        shield::shield_at,
         tag::{Tag, current_tag, set_tag},
     };
 }

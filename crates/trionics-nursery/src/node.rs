@@ -2,7 +2,7 @@
 //!
 //! Invariants, numbered for the places that rely on them:
 //!
-//! 1. *Lock order.* A thread that holds a node's lock takes only locks of nodes below it. No user
+//! 1. *Lock order.* A thread that holds a node's lock waits only for locks of nodes below it. No user
 //!    code (poll, clone, drop, wake, hook) runs under any of them.
 //! 2. *Links agree.* A child's link and its parent's entry change together, under both locks.
 //! 3. *Flags flow down.* A linked child's [`OUTER`] and [`REQUESTED_AROUND`] follow from its parent's
@@ -22,7 +22,6 @@ use std::{
     time::Duration,
 };
 
-use slab::Slab;
 use trionics_errgroup::{CancelReason, Cancelled};
 
 use crate::{
@@ -31,11 +30,15 @@ use crate::{
     settings::Environment,
     sync::{
         AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, ProcessU64, ProcessUsize,
-        lock,
+        lock, try_lock,
     },
     tag::Tag,
-    wake::WakeList,
+    wake::{WakeList, wake_outside},
 };
+
+mod children;
+
+use self::children::Children;
 
 /// The scope of this very node was cancelled.
 pub(crate) const OWN: u32 = 1 << 0;
@@ -122,6 +125,24 @@ pub fn live_frames() -> usize {
     LIVE_FRAMES.load(Ordering::Relaxed)
 }
 
+/// Something that counts as a live frame, and has no node.
+pub(crate) struct CountedLive(());
+
+impl CountedLive {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        LIVE_FRAMES.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for CountedLive {
+    #[inline]
+    fn drop(&mut self) {
+        LIVE_FRAMES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[inline]
 fn effective(flags: u32) -> bool {
     flags & EXITING == 0 && flags & (OWN | OUTER | LATCHED) != 0
@@ -175,7 +196,7 @@ struct State {
     /// Where the node hangs; `None` at a root, before the first poll, and once retired.
     link: Option<Link>,
     /// The frames directly inside that are live, parked or waiting to be told.
-    children: Slab<Arc<Node>>,
+    children: Children,
     /// How many of `children` are live.
     live: usize,
     /// Wakes whoever polled the frame last; taken by the one who wakes.
@@ -186,18 +207,24 @@ struct State {
     cancelled_above: Option<Cancelled>,
     /// Who takes what is still inside, once this node has retired.
     successor: Option<Arc<Node>>,
-    /// The scope to cancel as soon as this node is effectively cancelled.
-    follower: Option<Arc<Node>>,
     /// The clock, patience and hook in force here.
     environment: Option<Arc<Environment>>,
     /// The environment was set here and not inherited.
     sets_environment: bool,
+    /// The parent was chosen by the program; whoever polls the frame does not change it.
+    anchored: bool,
+    /// What few nodes have.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
+    /// The scope to cancel as soon as this node is effectively cancelled.
+    follower: Option<Arc<Node>>,
     /// The patience that was set here, whatever is inherited.
     patience: Option<Duration>,
     /// What runs here and inside belongs to, if that was said here.
     tag: Option<Arc<dyn Tag>>,
-    /// The parent was chosen by the program; whoever polls the frame does not change it.
-    anchored: bool,
     /// How long what runs inside may go on once the frame is effectively cancelled.
     grace: Option<Duration>,
     /// Where the anchored frame belongs that this node stands for.
@@ -235,6 +262,27 @@ impl Node {
         } else {
             0
         };
+        Self::with_flags(kind, location, name, flags)
+    }
+
+    /// A nursery's node; what `is_entered` is nobody else's to enter.
+    #[inline]
+    pub(crate) fn of_nursery(
+        location: &'static Location<'static>,
+        name: Option<Arc<str>>,
+        is_entered: bool,
+    ) -> Arc<Self> {
+        let flags = if is_entered { ENTERED } else { 0 };
+        Self::with_flags(FrameKind::Nursery, location, name, flags)
+    }
+
+    #[inline]
+    fn with_flags(
+        kind: FrameKind,
+        location: &'static Location<'static>,
+        name: Option<Arc<str>>,
+        flags: u32,
+    ) -> Arc<Self> {
         Arc::new(Self {
             kind,
             name,
@@ -249,20 +297,16 @@ impl Node {
             trace: crate::trace::Trace::default(),
             state: Mutex::new(State {
                 link: None,
-                children: Slab::new(),
+                children: Children::default(),
                 live: 0,
                 waker: None,
                 cancelled: None,
                 cancelled_above: None,
                 successor: None,
-                follower: None,
                 sets_environment: false,
-                patience: None,
-                tag: None,
                 environment: None,
                 anchored: false,
-                grace: None,
-                home: None,
+                rare: None,
             }),
         })
     }
@@ -274,7 +318,7 @@ impl Node {
         follower: Arc<Node>,
     ) -> Arc<Self> {
         let node = Self::new(kind, location);
-        node.lock().follower = Some(follower);
+        node.lock().rare_or_new().follower = Some(follower);
         node
     }
 
@@ -301,14 +345,12 @@ impl Node {
         FrameInfo::new(self.kind, self.name.clone(), self.location)
     }
 
-    pub(crate) fn name(&self) -> Option<Arc<str>> {
-        self.name.clone()
-    }
-
+    #[inline]
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
+    #[inline]
     pub(crate) fn parent_address(&self) -> usize {
         self.parent_address.load(Ordering::Relaxed)
     }
@@ -405,7 +447,7 @@ impl Node {
     pub(crate) fn set_patience(&self, patience: Duration) {
         let replaced = {
             let mut state = self.lock();
-            state.patience = Some(patience);
+            state.rare_or_new().patience = Some(patience);
             let inherited = state.environment.take();
             state.environment = state.with_own(inherited.as_ref());
             inherited
@@ -415,7 +457,7 @@ impl Node {
 
     /// Says what runs here belongs to; before the node is linked.
     pub(crate) fn set_tag(&self, tag: Arc<dyn Tag>) {
-        let replaced = self.lock().tag.replace(tag);
+        let replaced = self.lock().rare_or_new().tag.replace(tag);
         drop(replaced);
     }
 
@@ -438,15 +480,26 @@ impl Node {
 impl State {
     /// What a frame inherits, with its own patience and tag in place of the inherited ones.
     fn with_own(&self, inherited: Option<&Arc<Environment>>) -> Option<Arc<Environment>> {
-        if self.patience.is_none() && self.tag.is_none() {
-            return inherited.cloned();
+        match &self.rare {
+            Some(rare) if rare.patience.is_some() || rare.tag.is_some() => {
+                let mut environment = inherited
+                    .map(|inherited| Environment::clone(inherited))
+                    .unwrap_or_default();
+                environment.patience = rare.patience.or(environment.patience);
+                environment.tag = rare.tag.clone().or(environment.tag);
+                Some(Arc::new(environment))
+            }
+            _ => inherited.cloned(),
         }
-        let mut environment = inherited
-            .map(|inherited| Environment::clone(inherited))
-            .unwrap_or_default();
-        environment.patience = self.patience.or(environment.patience);
-        environment.tag = self.tag.clone().or(environment.tag);
-        Some(Arc::new(environment))
+    }
+
+    fn rare_or_new(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    #[inline]
+    fn follower(&self) -> Option<&Arc<Node>> {
+        self.rare.as_ref()?.follower.as_ref()
     }
 
     fn why_cancelled(&self) -> Option<&Cancelled> {
@@ -507,7 +560,7 @@ impl Node {
         while let Some(parent) = work.pop() {
             let parent_state = parent.lock();
             let parent_flags = parent.flags.load(Ordering::Relaxed);
-            for (_, child) in &parent_state.children {
+            for child in parent_state.children.iter() {
                 let mut state = child.lock();
                 let (before, after) = child.inherit(&mut state, parent_flags, Some(&parent_state));
                 if before == after {
@@ -516,7 +569,7 @@ impl Node {
                 if child.should_wake(before, after) {
                     wakers.push(state.waker.take());
                 }
-                if !effective(before) && effective(after) && state.follower.is_some() {
+                if !effective(before) && effective(after) && state.follower().is_some() {
                     followers.push(Arc::clone(child));
                 }
                 if !state.children.is_empty() {
@@ -525,7 +578,7 @@ impl Node {
             }
         }
         for follower in followers {
-            let target = follower.lock().follower.clone();
+            let target = follower.lock().follower().cloned();
             if let Some(target) = target {
                 requests.push((target, follower.cancelled_or_closed()));
             }
@@ -599,23 +652,23 @@ impl Node {
     }
 
     pub(crate) fn grace(&self) -> Option<Duration> {
-        self.lock().grace
+        self.lock().rare.as_ref()?.grace
     }
 
     /// Sets the grace period; wakes the frame, which may be waiting already.
     pub(crate) fn set_grace(&self, grace: Duration) {
         let waker = {
             let mut state = self.lock();
-            state.grace = Some(grace);
+            state.rare_or_new().grace = Some(grace);
             state.waker.take()
         };
-        crate::wake::wake_outside(waker);
+        wake_outside(waker);
     }
 
     /// Ends the grace period of a cancelled frame now, and wakes it.
     pub(crate) fn end_grace(&self) {
         self.set_out_of_grace();
-        crate::wake::wake_outside(self.take_waker());
+        wake_outside(self.take_waker());
     }
 
     /// The grace period is over.
@@ -640,7 +693,7 @@ impl Node {
         {
             let mut state = visit.lock();
             visit.change_flags(&mut state, VISIT, 0);
-            state.home = Some(home);
+            state.rare_or_new().home = Some(home);
         }
         visit.attach(Some(host), false);
         Some(visit)
@@ -649,9 +702,13 @@ impl Node {
     /// The visits that do not count as live, and where their frames belong; the caller holds the lock.
     fn silent_visits(state: &State) -> Vec<(Arc<Node>, Arc<Node>)> {
         let mut visits = Vec::new();
-        for (_, child) in &state.children {
+        for child in state.children.iter() {
             if child.flags() & (VISIT | LIVE | ABANDONED) == VISIT {
-                let home = child.lock().home.clone();
+                let home = child
+                    .lock()
+                    .rare
+                    .as_ref()
+                    .and_then(|rare| rare.home.clone());
                 visits.extend(home.map(|home| (Arc::clone(child), home)));
             }
         }
@@ -775,14 +832,15 @@ impl Node {
             let (before, after) = self.inherit(&mut state, parent_flags, Some(&parent_state));
             self.parent_address
                 .store(target.address(), Ordering::Relaxed);
+            drop(parent_state);
+            // Whoever has found the child with its parent waits for the child's lock.
             state.link = Some(Link {
-                parent: Arc::clone(&target),
+                parent: target,
                 key,
             });
-            drop(parent_state);
             if !effective(before)
                 && effective(after)
-                && let Some(follower) = state.follower.clone()
+                && let Some(follower) = state.follower().cloned()
             {
                 drop(state);
                 requests.push((follower, self.cancelled_or_closed()));
@@ -868,16 +926,19 @@ impl Node {
             }
             self.parent_address.store(0, Ordering::Relaxed);
             if self.flags.load(Ordering::Relaxed) & LIVE != 0 {
-                parent.one_live_less(parent_state, wakers);
+                wakers.push(parent.one_live_less(parent_state));
             }
             link
         });
     }
 
-    fn one_live_less(&self, state: &mut State, wakers: &mut WakeList) {
+    /// A child is no longer live; what comes back is to be woken.
+    fn one_live_less(&self, state: &mut State) -> Option<Waker> {
         state.live -= 1;
         if state.live == 0 && self.flags.load(Ordering::Relaxed) & WAITING != 0 {
-            wakers.push(state.waker.take());
+            state.waker.take()
+        } else {
+            None
         }
     }
 
@@ -934,7 +995,7 @@ impl Node {
             if let Some((parent, parent_state)) = parent
                 && self.flags.load(Ordering::Relaxed) & LIVE != 0
             {
-                parent.one_live_less(parent_state, wakers);
+                wakers.push(parent.one_live_less(parent_state));
             }
             self.set_live(state, false);
             self.change_flags(state, flags, 0);
@@ -947,6 +1008,48 @@ impl Node {
         if self.flags() & ROOT != 0 {
             crate::tree::roots::remove(self.address());
         }
+        if !self.retire_leaf() {
+            self.retire_with_all();
+        }
+    }
+
+    /// Retires a frame that is not cancelled and has nothing inside; false if it is another one, or its parent is busy.
+    fn retire_leaf(&self) -> bool {
+        let mut state = self.lock();
+        let is_plain = state.children.is_empty() && state.rare.is_none();
+        if !is_plain || effective(self.flags.load(Ordering::Relaxed)) {
+            return false;
+        }
+        let mut parent_waker = None;
+        let itself = match state.link.take() {
+            None => None,
+            Some(link) => {
+                // Against the order of the locks, so that it is only tried.
+                let Some(mut parent_state) = try_lock(&link.parent.state) else {
+                    state.link = Some(link);
+                    return false;
+                };
+                let itself = parent_state.children.remove(link.key);
+                if self.flags.load(Ordering::Relaxed) & LIVE != 0 {
+                    parent_waker = link.parent.one_live_less(&mut parent_state);
+                }
+                drop(parent_state);
+                self.parent_address.store(0, Ordering::Relaxed);
+                state.successor = Some(link.parent);
+                Some(itself)
+            }
+        };
+        self.change_flags(&mut state, RETIRED, 0);
+        self.set_live(&mut state, false);
+        let waker = state.waker.take();
+        drop(state);
+        drop((itself, waker));
+        wake_outside(parent_waker);
+        true
+    }
+
+    /// As [`retire`](Self::retire), for any frame.
+    fn retire_with_all(self: &Arc<Self>) {
         let mut wakers = WakeList::new();
         let cancelled = if self.is_effective() {
             self.cancelled()
@@ -955,18 +1058,6 @@ impl Node {
         };
         let waker = {
             let mut state = self.lock();
-            if state.link.is_none() && state.children.is_empty() && state.follower.is_none() {
-                // A root with nothing inside: there is nobody to tell.
-                self.change_flags(&mut state, RETIRED, 0);
-                self.set_live(&mut state, false);
-                if state.cancelled.is_none() {
-                    state.cancelled = cancelled;
-                }
-                let waker = state.waker.take();
-                drop(state);
-                drop(waker);
-                return;
-            }
             self.change_flags(&mut state, RETIRED, 0);
             state.successor = state.link.as_ref().map(|link| Arc::clone(&link.parent));
             if state.cancelled.is_none() {
@@ -978,7 +1069,7 @@ impl Node {
         self.unlink(&mut wakers);
         let mut state = self.lock();
         self.set_live(&mut state, false);
-        let follower = state.follower.take();
+        let follower = state.rare.as_mut().and_then(|rare| rare.follower.take());
         drop(state);
         drop(waker);
         drop(follower);
@@ -997,8 +1088,9 @@ impl Node {
             } else {
                 None
             };
-            let mut survivors = Vec::with_capacity(state.children.len());
-            for child in state.children.drain() {
+            let children = state.children.take_all();
+            let mut survivors = Vec::with_capacity(children.len());
+            for child in children {
                 let mut child_state = child.lock();
                 let link = child_state.link.take();
                 child.parent_address.store(0, Ordering::Relaxed);
@@ -1070,7 +1162,7 @@ impl Node {
             self.change_flags(&mut state, DISMISSED, 0);
             state.waker.take()
         };
-        crate::wake::wake_outside(waker);
+        wake_outside(waker);
         true
     }
 
@@ -1106,7 +1198,7 @@ impl Node {
         let mut work = vec![Arc::clone(self)];
         while let Some(node) = work.pop() {
             let state = node.lock();
-            for (_, child) in &state.children {
+            for child in state.children.iter() {
                 if child.is_on_executor() && child.flags() & LIVE != 0 {
                     running.push(Arc::clone(child));
                 } else {
@@ -1147,6 +1239,7 @@ impl Node {
 // A frame's own poll.
 impl Node {
     /// Notes that the frame is being polled.
+    #[inline]
     pub(crate) fn note_poll(&self) {
         self.polled
             .store(EPOCH.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -1229,7 +1322,7 @@ impl Node {
         let mut work = vec![Arc::clone(self)];
         while let Some(node) = work.pop() {
             let state = node.lock();
-            for (_, child) in &state.children {
+            for child in state.children.iter() {
                 if child.flags() & LIVE == 0 {
                     continue;
                 }
@@ -1252,7 +1345,7 @@ impl Node {
         let mut work = vec![Arc::clone(self)];
         while let Some(node) = work.pop() {
             let state = node.lock();
-            for (_, child) in &state.children {
+            for child in state.children.iter() {
                 let flags = child.flags();
                 if flags & LIVE == 0 || flags & ON_EXECUTOR != 0 {
                     continue;
@@ -1292,11 +1385,7 @@ impl Node {
         while let Some(node) = work.pop() {
             let children: Vec<_> = {
                 let state = node.lock();
-                state
-                    .children
-                    .iter()
-                    .map(|(_, child)| Arc::clone(child))
-                    .collect()
+                state.children.iter().map(Arc::clone).collect()
             };
             for child in children {
                 if child.flags() & LIVE == 0 || child.is_on_executor() {
@@ -1446,7 +1535,7 @@ impl Node {
             children: state
                 .children
                 .iter()
-                .map(|(_, child)| Arc::clone(child))
+                .map(Arc::clone)
                 // No frames, but somebody who listens, and who stands for a frame elsewhere.
                 .filter(|child| {
                     child.kind != FrameKind::CancelRequested && child.flags() & VISIT == 0
@@ -1478,22 +1567,35 @@ impl Node {
     }
 }
 
+impl State {
+    /// Takes out what may be the last references to other nodes: one comes back, which is mostly all.
+    #[inline]
+    fn take_links(&mut self, others: &mut Vec<Arc<Node>>) -> Option<Arc<Node>> {
+        if let Some(mut rare) = self.rare.take() {
+            others.extend(rare.follower.take());
+            others.extend(rare.home.take());
+        }
+        let parent = self.link.take().map(|link| link.parent);
+        match (parent, self.successor.take()) {
+            (Some(parent), successor) => {
+                others.extend(successor);
+                Some(parent)
+            }
+            (None, successor) => successor,
+        }
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let mut chain: Vec<Arc<Node>> = Vec::new();
-        chain.extend(state.link.take().map(|link| link.parent));
-        chain.extend(state.successor.take());
-        chain.extend(state.follower.take());
-        chain.extend(state.home.take());
-        while let Some(node) = chain.pop() {
-            if let Some(mut last) = Arc::into_inner(node) {
+        let mut others = Vec::new();
+        let mut next = state.take_links(&mut others);
+        while let Some(node) = next.or_else(|| others.pop()) {
+            next = Arc::into_inner(node).and_then(|mut last| {
                 let state = last.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-                chain.extend(state.link.take().map(|link| link.parent));
-                chain.extend(state.successor.take());
-                chain.extend(state.follower.take());
-                chain.extend(state.home.take());
-            }
+                state.take_links(&mut others)
+            });
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use self::{child::CurrentMember, member::Member};
 use self::{child::Fits, handle::Spawned, shared::Shared};
 pub use self::{
     finish::Finish,
-    handle::{ChildEnded, ChildHandle},
+    handle::ChildHandle,
     maybe::{MaybeOpenNursery, NurserySource, maybe_open_nursery},
     open::{OpenLocalNursery, OpenNursery, open_local_with, open_with},
     options::NurseryOptions,
@@ -52,7 +52,8 @@ pub use self::{
 ///
 /// # Errors
 ///
-/// A group of all failures of the body and the children, in the order in which they happened, however
+/// A group of all failures of the body and the children, in the order in which they happened, without those that
+/// only pass on that a child has failed ([`ChildEnded`]) if a failure of its own is there. A group, however
 /// few; the body's value is dropped then. A nursery that was itself cancelled, and has neither a
 /// failure nor a value, returns a group whose only leaf is [`Cancelled`](trionics_errgroup::Cancelled).
 ///
@@ -707,7 +708,7 @@ macro_rules! nursery_methods {
 
         impl<E> fmt::Debug for $Nursery<'_, E> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let nursery = self.shared.queue().nursery().info();
+                let nursery = self.shared.queue().info();
                 f.debug_struct(stringify!($Nursery))
                     .field("name", &nursery.name())
                     .field("opened_at", &format_args!("{}", nursery.location()))

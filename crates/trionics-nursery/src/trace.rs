@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use tracing::{Level, Span, span::EnteredSpan};
+use tracing::{Level, Span, level_filters::LevelFilter, span::EnteredSpan};
 use trionics_errgroup::Cancelled;
 
 use crate::{
@@ -29,6 +29,11 @@ impl Trace {
             .get()
             .unwrap_or_else(|| NONE.get_or_init(Span::none))
     }
+}
+
+/// Somebody may want to hear of nurseries.
+pub(crate) fn hears_of_nurseries() -> bool {
+    LevelFilter::current() >= LevelFilter::DEBUG
 }
 
 /// Somebody wants to hear of the children of nurseries.

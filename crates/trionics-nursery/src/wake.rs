@@ -10,6 +10,7 @@ use std::{
 use crate::settings::Environment;
 
 /// Wakes with no frame current: a waker may poll things of its own.
+#[inline]
 pub(crate) fn wake_outside(waker: Option<Waker>) {
     if let Some(waker) = waker {
         let _outside = crate::current::clear();
@@ -25,6 +26,7 @@ pub(crate) struct WakeList {
 }
 
 impl WakeList {
+    #[inline]
     pub(crate) fn new() -> Self {
         Self::default()
     }
@@ -39,7 +41,14 @@ impl WakeList {
     }
 
     /// Wakes each of them; a waker that panics does not keep the others asleep.
+    #[inline]
     pub(crate) fn wake_all(self) {
+        if !self.wakers.is_empty() {
+            self.wake_each();
+        }
+    }
+
+    fn wake_each(self) {
         let mut panic: Option<Box<dyn Any + Send>> = None;
         for waker in self.wakers {
             // No frame is current while a waker runs: it may poll things of its own.

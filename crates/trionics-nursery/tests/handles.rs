@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _};
+use trionics_errgroup::assert_failure;
 use trionics_nursery::{
-    CancelScope, ChildEnded, FrameKind, Nursery, NurseryOptions, Report, cancel_requested,
+    CancelScope, ChildEnded, Failure, FrameKind, Nursery, NurseryOptions, Report, cancel_requested,
     checkpoint, is_cancel_requested, open_nursery, shield, testing::VirtualClock,
 };
 
@@ -47,6 +48,58 @@ fn a_handle_tells_how_the_child_ended_and_the_nursery_has_the_failure() {
     let handle = place.take();
     assert!(handle.is_finished());
     assert_eq!(ends(handle), Err(ChildEnded::Panicked));
+}
+
+#[test]
+fn who_passes_on_that_a_child_has_failed_adds_nothing_to_its_failure() {
+    let failing = async |n: Nursery<'_>| {
+        let child = n.spawn(async {
+            pause().await;
+            Err::<u8, _>(Failure::text("no"))
+        });
+        // A sibling passes it on, too.
+        let other = n.spawn(async { Err::<u8, _>(Failure::text("no, neither")) });
+        n.start_soon(async move {
+            other.await?;
+            Ok(())
+        });
+        Ok(child.await?)
+    };
+    let failure = ends(NurseryOptions::new().supervise().open(failing)).unwrap_err();
+    assert_failure!(failure, [text "no, neither", text "no"]);
+    let failure = ends(open_nursery(failing)).unwrap_err();
+    assert_failure!(failure, [text "no, neither", text "no"]);
+}
+
+#[test]
+fn that_a_child_has_failed_is_kept_where_it_is_all_that_is_known_or_more_is_said() {
+    let outer = ends(
+        NurseryOptions::new()
+            .supervise()
+            .open(async |n: Nursery<'_>| {
+                let child = n.spawn(async { Err::<u8, _>(Failure::text("no")) });
+                let inner = open_nursery(async |_: Nursery<'_>| Ok(child.await?)).await;
+                assert_failure!(inner.unwrap_err(), [library]);
+                let child = n.spawn(async { Err::<u8, _>(Failure::text("again")) });
+                child
+                    .await
+                    .map_err(|ended| Failure::new(ended).with_note("while counting"))?;
+                Ok(())
+            }),
+    );
+    assert_failure!(outer.unwrap_err(), [text "no", text "again", library]);
+
+    // A child that was cancelled is why the nursery fails.
+    let failure = ends(open_nursery(async |n: Nursery<'_>| {
+        let child = n.spawn(async {
+            never().await;
+            Ok(())
+        });
+        child.cancel("not needed");
+        Ok(child.await?)
+    }))
+    .unwrap_err();
+    assert!(failure.find::<ChildEnded>().is_some());
 }
 
 /// N-065

@@ -26,12 +26,15 @@
 //!    queue, or hold its `over` and find it unset. A member that is removed with `QUEUED` set, or waits outside to be
 //!    handed in, counts as an owner of the queue until it is freed ([`KEEPS_QUEUE`]); and a nursery drops what it
 //!    has removed, which sets `over`, before its crew.
+//! 10. *One taker.* The host's waker in [`Ready`] belongs to the poll of the nursery while that is awake. Whoever turns
+//!     asleep into claimed owns it until the claim is cleared, by the very push or nudge for which it was claimed.
 #![allow(
     unsafe_code,
     reason = "one allocation for a child, its wakers and its place in queues"
 )]
 
 use std::{
+    alloc::Layout,
     cell::UnsafeCell,
     future::Future,
     marker::PhantomData,
@@ -52,11 +55,14 @@ use crate::{
     node::Node,
     scope::Name,
     sync::{AtomicUsize, Ordering, lock},
+    wake::wake_outside,
 };
 
+mod arena;
 mod crew;
 mod ready;
 
+use self::arena::Place;
 pub(crate) use self::{
     crew::{Crew, Door, Running, Seat, Turn},
     ready::Ready,
@@ -92,12 +98,28 @@ struct Owned {
     younger: Option<NonNull<Header>>,
     /// The poll of the nursery in which it was polled last; 0 before the first.
     round: u32,
-    /// It is in the stack to be taken in.
-    is_new: bool,
-    /// It sits in the crew.
-    is_seated: bool,
+    /// How far it is behind the beginning of its chunk; 0 if it has an allocation of its own. Never changed.
+    units: u16,
+    where_it_is: Whereabouts,
     /// The future has not been dropped or moved out.
     has_future: bool,
+}
+
+/// Where a member is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    /// It is a [`Child`], has ended, or is in the nursery's own list of those to be taken in.
+    Elsewhere,
+    /// It is in the stack to be taken in.
+    New,
+    /// It sits in the crew.
+    Seated,
+}
+
+impl Owned {
+    fn is_seated(&self) -> bool {
+        self.where_it_is == Whereabouts::Seated
+    }
 }
 
 /// What depends on the type of the future.
@@ -131,16 +153,24 @@ impl<F> Allocation<F> {
     }
 
     unsafe fn free(header: NonNull<Header>) {
-        // SAFETY: the last reference has gone (invariant 1); it came from a box of this type.
-        let allocation = unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) };
-        let header = &allocation.header;
-        let queue = if header.word.load(Ordering::Relaxed) & KEEPS_QUEUE != 0 {
+        // SAFETY: the last reference has gone (invariant 1), and nobody else looks at it.
+        let this = unsafe { header.as_ref() };
+        let queue = if this.word.load(Ordering::Relaxed) & KEEPS_QUEUE != 0 {
             // SAFETY: `keep_queue` has given this away.
-            Some(unsafe { Arc::from_raw(header.queue.as_ptr()) })
+            Some(unsafe { Arc::from_raw(this.queue.as_ptr()) })
         } else {
             None
         };
-        drop(allocation);
+        // SAFETY: as above.
+        match unsafe { (*this.owned.get()).units } {
+            // SAFETY: it came from a box of this type.
+            0 => drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) }),
+            // SAFETY: it came from a place.
+            units => unsafe {
+                header.drop_in_place();
+                arena::let_go(header, units);
+            },
+        }
         drop(queue);
     }
 }
@@ -182,6 +212,7 @@ impl Header {
         queue: NonNull<Queue>,
         name: Option<Name>,
         location: &'static Location<'static>,
+        units: u16,
     ) -> Self {
         Self {
             vtable,
@@ -197,16 +228,20 @@ impl Header {
                 older: None,
                 younger: None,
                 round: 0,
-                is_new: false,
-                is_seated: false,
+                units,
+                where_it_is: Whereabouts::Elsewhere,
                 has_future: false,
             }),
         }
     }
 
+    pub(super) fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
     /// The header of a nursery's body, to be put into its queue.
     pub(super) fn of_body(name: Option<Name>, location: &'static Location<'static>) -> Self {
-        Self::new(BODY_VTABLE, BODY, NonNull::dangling(), name, location)
+        Self::new(BODY_VTABLE, BODY, NonNull::dangling(), name, location, 0)
     }
 }
 
@@ -320,21 +355,15 @@ impl Member {
     /// Puts the member into its queue, to be polled, unless it is there.
     pub(super) fn wake(&self) {
         if self.header().word.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED == 0 {
-            let queue = self.queue();
-            if queue.ready().is_inside() {
+            let ready = self.queue().ready();
+            if ready.is_inside() {
                 // SAFETY: inside, and the bit was set just now.
-                unsafe { queue.ready().push_inside(self) };
+                unsafe { ready.push_inside(self) };
                 return;
             }
-            // Once the member is in the queue, the nursery may poll it, end, and be gone: the queue is kept.
-            // SAFETY: it is there until the push (invariant 9).
-            let queue = unsafe {
-                Arc::increment_strong_count(self.header().queue.as_ptr());
-                Arc::from_raw(self.header().queue.as_ptr())
-            };
-            if queue.ready().push_woken(self) {
-                queue.wake_owner();
-            }
+            // SAFETY: the queue is there until the push (invariant 9).
+            let host = unsafe { Ready::push_woken(NonNull::from(ready), self) };
+            wake_outside(host);
         }
     }
 
@@ -385,7 +414,13 @@ impl Member {
 pub(crate) struct CurrentMember(ManuallyDrop<Member>);
 
 impl CurrentMember {
-    /// The nursery's node.
+    /// The nursery's node, if it has one.
+    pub(crate) fn known_nursery(&self) -> Option<&Arc<Node>> {
+        // The nursery runs this code (invariant 9).
+        self.0.queue().known_nursery()
+    }
+
+    /// The nursery's node, made now if need be.
     pub(crate) fn nursery(&self) -> &Arc<Node> {
         // The nursery runs this code (invariant 9).
         self.0.queue().nursery()
@@ -495,23 +530,30 @@ struct NewChild<F> {
 }
 
 impl<F: Future> NewChild<F> {
-    /// `make` gets the member that its future will belong to.
+    const LAYOUT: Layout = Layout::new::<Allocation<F>>();
+
+    /// `make` gets the member that its future will belong to; a `place` is one for [`LAYOUT`](Self::LAYOUT).
     #[inline]
     fn new(
         queue: &Arc<Queue>,
+        place: Option<Place>,
         name: Option<Name>,
         location: &'static Location<'static>,
         make: impl FnOnce(&Member) -> F,
     ) -> Self {
-        let mut allocation = Box::<Allocation<F>>::new_uninit();
+        let (at, units) = match place {
+            Some(place) => (place.at.cast(), place.units),
+            None => (
+                NonNull::from(Box::leak(Box::<Allocation<F>>::new_uninit())).cast(),
+                0,
+            ),
+        };
         let itself = NonNull::new(Arc::as_ptr(queue).cast_mut()).expect("not null");
-        let header = Header::new(Allocation::<F>::VTABLE, 0, itself, name, location);
-        // SAFETY: the place is the new box's; a `MaybeUninit` behind it needs no value.
-        unsafe { (&raw mut (*allocation.as_mut_ptr()).header).write(header) };
+        let header = Header::new(Allocation::<F>::VTABLE, 0, itself, name, location, units);
+        // SAFETY: it is nobody else's; a `MaybeUninit` behind the header needs no value.
+        unsafe { at.write(header) };
         let child = Child {
-            member: Member {
-                header: NonNull::from(Box::leak(allocation)).cast(),
-            },
+            member: Member { header: at },
             future: PhantomData,
         };
         let future = make(&child.member);

@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    error::Error,
     fmt,
     future::Future,
     marker::PhantomData,
@@ -13,7 +12,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use trionics_errgroup::{CancelReason, Cancelled, Failure};
+use trionics_errgroup::{CancelReason, Cancelled, ChildEnded, Failure, LibraryFailure};
 
 use super::Member;
 use crate::{
@@ -41,30 +40,6 @@ use crate::{
 pub struct ChildHandle<V> {
     slot: Arc<Slot<V>>,
 }
-
-/// Why a child gave no value; the failure itself is the nursery's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ChildEnded {
-    /// It failed.
-    Failed,
-    /// A cancellation stopped it, or its nursery was dropped.
-    Cancelled,
-    /// It panicked.
-    Panicked,
-}
-
-impl fmt::Display for ChildEnded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Failed => "the child failed; its nursery has the failure",
-            Self::Cancelled => "the child was cancelled",
-            Self::Panicked => "the child panicked; its nursery resumes the panic",
-        })
-    }
-}
-
-impl Error for ChildEnded {}
 
 pub(super) struct Slot<V> {
     state: Mutex<SlotState<V>>,
@@ -269,5 +244,20 @@ impl<V, E, S: Sink<V>, C: Future<Output = Result<V, Failure<E>>>> Future for Spa
                 resume_unwind(payload)
             }
         })
+    }
+}
+
+/// Whoever waited for a child and passes on that it failed adds nothing to the child's own failure.
+pub(super) fn forget_echoes<E>(failures: &mut Vec<Failure<E>>) {
+    fn is_echo<E>(failure: &Failure<E>) -> bool {
+        let ended = match failure.as_library() {
+            Some(LibraryFailure::ChildEnded(ended)) => *ended,
+            _ => return false,
+        };
+        let has_more = failure.notes().len() > 0 || failure.cause().is_some();
+        matches!(ended, ChildEnded::Failed | ChildEnded::Panicked) && !has_more
+    }
+    if !failures.iter().all(is_echo) {
+        failures.retain(|failure| !is_echo(failure));
     }
 }

@@ -4,7 +4,7 @@ use std::{
     cell::UnsafeCell,
     panic::Location,
     sync::{Arc, OnceLock},
-    task::Waker,
+    task::{Wake, Waker},
 };
 
 use trionics_errgroup::Cancelled;
@@ -19,17 +19,17 @@ use crate::{
     node::Node,
     report::{FrameInfo, FrameKind},
     scope::Name,
-    sync::{Mutex, lock},
+    sync::{AtomicBool, Mutex, Ordering, lock},
     wake::wake_outside,
 };
 
 /// What a nursery shares with its members, their wakers, and its handles.
 pub(crate) struct Queue {
-    /// The nursery's own node.
-    nursery: Arc<Node>,
+    /// The nursery's own node. A nursery that is opened in no frame gets it when somebody asks for it.
+    nursery: OnceLock<Arc<Node>>,
     ready: Ready,
-    /// Wakes whoever polls the nursery; taken by the one who wakes.
-    owner: Mutex<Option<Waker>>,
+    /// The node has a waker of the queue's, or is about to wake it.
+    listens: AtomicBool,
     pub(super) count: Count,
     /// The nursery's body as a member.
     pub(super) body: Header,
@@ -37,23 +37,64 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(
-        nursery: Arc<Node>,
+        nursery: Option<Arc<Node>>,
         limit: Option<usize>,
         name: Option<Name>,
         location: &'static Location<'static>,
     ) -> Self {
         Self {
-            nursery,
+            nursery: nursery.map_or_else(OnceLock::new, OnceLock::from),
             ready: Ready::new(),
-            owner: Mutex::new(None),
+            listens: AtomicBool::new(false),
             count: Count::new(limit),
             body: Header::of_body(name, location),
         }
     }
 
+    /// The nursery's node, if it has one.
+    #[inline]
+    pub(crate) fn known_nursery(&self) -> Option<&Arc<Node>> {
+        self.nursery.get()
+    }
+
+    /// The nursery's node, made now if need be.
     #[inline]
     pub(crate) fn nursery(&self) -> &Arc<Node> {
-        &self.nursery
+        match self.nursery.get() {
+            Some(node) => node,
+            None => self.make_nursery(),
+        }
+    }
+
+    #[cold]
+    fn make_nursery(&self) -> &Arc<Node> {
+        let mut is_new = false;
+        let node = self.nursery.get_or_init(|| {
+            is_new = true;
+            Node::of_nursery(self.location(), None, true)
+        });
+        // The nursery looks whether it has got a node after each turn, when it is woken, and when it has closed.
+        if is_new && !self.is_inside() {
+            if self.is_closed() {
+                node.retire();
+            } else {
+                self.notify();
+            }
+        }
+        node
+    }
+
+    /// Where the nursery was opened.
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.body.location()
+    }
+
+    /// What the nursery is.
+    pub(crate) fn info(&self) -> FrameInfo {
+        match self.nursery.get() {
+            Some(node) => node.info(),
+            None => FrameInfo::new(FrameKind::Nursery, None, self.location()),
+        }
     }
 
     #[inline]
@@ -67,45 +108,41 @@ impl Queue {
         self.ready.is_inside()
     }
 
-    /// Wakes the nursery, which was found asleep.
-    pub(super) fn wake_owner(&self) {
-        let owner = lock(&self.owner).take();
-        wake_outside(owner);
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         self.ready.is_closed()
     }
 
-    /// The poll ends with `Pending`: true if the nursery must be polled again at once.
-    pub(crate) fn end_poll(&self, waker: &Waker) -> bool {
-        let known = lock(&self.owner)
-            .as_ref()
-            .is_some_and(|owner| owner.will_wake(waker));
-        if !known {
-            // A waker is neither cloned nor dropped under the lock. Only a poll of the nursery stores one.
-            let waker = waker.clone();
-            let replaced = lock(&self.owner).replace(waker);
-            drop(replaced);
+    /// From now on, whoever cancels the nursery or looks after it wakes it. False if that was so before.
+    #[inline]
+    pub(crate) fn listen(self: &Arc<Self>) -> bool {
+        // Whoever makes the node wakes it, too.
+        let Some(node) = self.nursery.get() else {
+            return false;
+        };
+        if self.listens.load(Ordering::Relaxed) {
+            return false;
         }
-        if !self.ready.sleep() {
-            return true;
-        }
-        self.count.settle();
-        false
+        self.listens.store(true, Ordering::Relaxed);
+        node.register(&Waker::from(Arc::clone(self)));
+        true
     }
 
     /// The nursery has something new to look at that is no member.
     pub(crate) fn notify(&self) {
-        if self.ready.nudge() {
-            self.wake_owner();
-        }
+        wake_outside(self.ready.nudge());
+    }
+}
+
+/// The waker in the nursery's node, which is the same for all hosts.
+impl Wake for Queue {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
     }
 
-    /// Nobody polls the nursery any more.
-    pub(crate) fn forget_owner(&self) {
-        let owner = lock(&self.owner).take();
-        drop(owner);
+    fn wake_by_ref(self: &Arc<Self>) {
+        // It has been taken out of the node, and the poll to which the nudge leads puts it back.
+        self.listens.store(false, Ordering::Relaxed);
+        self.notify();
     }
 }
 

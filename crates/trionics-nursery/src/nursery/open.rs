@@ -62,15 +62,14 @@ where
     type Output = Result<T, Failure<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let name = this.raw.name();
-        let failures = match ready!(this.raw.poll(cx)) {
+        let mut this = self.project();
+        let failures = match ready!(this.raw.as_mut().poll(cx)) {
             RawEnd::Value(value) => return Poll::Ready(Ok(value)),
             RawEnd::Failed(failures) => failures,
             RawEnd::Cancelled(cancelled) => vec![Failure::cancelled(cancelled)],
         };
         let group = Failure::group("a nursery failed", failures).expect("there is a failure");
-        Poll::Ready(Err(match name {
+        Poll::Ready(Err(match this.raw.name() {
             Some(name) => group.with_origin(name.to_string()),
             None => group,
         }))

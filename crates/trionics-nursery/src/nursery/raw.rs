@@ -16,14 +16,15 @@ use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 use super::{
     child::{Child, Crew, Running, Seat, Turn},
     finish::FinishSlot,
+    handle::forget_echoes,
     member::Queue,
 };
 use crate::{
     current,
     deadline::{self, Limit},
-    frame::{Frame, Grace, RETURNS_ONCE, begin_poll, decide, drop_body},
-    node::Node,
-    report::{FrameInfo, FrameKind, Report, panic_message},
+    frame::{Frame, Grace, RETURNS_ONCE, begin_poll, decide, drop_body, report_at},
+    node::{CountedLive, Node},
+    report::{FrameInfo, Report, panic_message},
     scope::Name,
 };
 
@@ -43,6 +44,13 @@ pub(crate) struct RawOptions {
     pub(crate) grace: Option<Duration>,
     /// When the nursery cancels itself, and where that was asked for.
     pub(crate) limit_in_time: Option<(Limit, &'static Location<'static>)>,
+}
+
+impl RawOptions {
+    /// Something is asked for that a node keeps.
+    fn asks_for_node(&self) -> bool {
+        self.name.is_some() || self.shielded || self.grace.is_some() || self.limit_in_time.is_some()
+    }
 }
 
 /// How the body of a nursery ended.
@@ -78,9 +86,9 @@ enum SeatStep<T> {
 
 /// The member in `seat` is polled, as part of its nursery's `round`; the epoch in which that is.
 #[inline]
-fn begin_turn(seat: &mut Seat<'_>, nursery: &Node, round: u32) -> u64 {
+fn begin_turn(seat: &mut Seat<'_>, round: u32) -> u64 {
     // Elsewhere a member has a node only if a frame opens inside it.
-    if !seat.was_polled() && nursery.shows_children() {
+    if !seat.was_polled() && seat.nursery().is_some_and(|node| node.shows_children()) {
         seat.member().node();
     }
     seat.begin_poll(round);
@@ -97,7 +105,7 @@ fn begin_turn(seat: &mut Seat<'_>, nursery: &Node, round: u32) -> u64 {
 
 /// The member said `Pending`: whether it is to be stopped now.
 #[inline]
-fn strikes(seat: &mut Seat<'_>, nursery: &Node, epoch: u64, cx: &mut Context<'_>) -> bool {
+fn strikes(seat: &mut Seat<'_>, epoch: u64, cx: &mut Context<'_>) -> bool {
     match (seat.member().known_node(), seat.wait()) {
         // What the nursery polls is the wait for its end, which nothing cuts short.
         (Some(node), _) if node.is_on_executor() => false,
@@ -105,7 +113,7 @@ fn strikes(seat: &mut Seat<'_>, nursery: &Node, epoch: u64, cx: &mut Context<'_>
             node.register(cx.waker());
             decide(node, wait, epoch, cx)
         }
-        _ => nursery.is_effective(),
+        _ => seat.nursery().is_some_and(|node| node.is_effective()),
     }
 }
 
@@ -116,24 +124,44 @@ fn may_be_dropped_unpolled(seat: &Seat<'_>) -> bool {
 
 /// Everything of a nursery but its body's future.
 struct Inner<C: ?Sized, T, E> {
-    frame: Frame,
-    queue: Arc<Queue>,
+    /// Made for the first poll if that is in a frame, else when the nursery has got a node.
+    frame: Option<Frame>,
+    /// It is running, and has no frame.
+    bare: Option<CountedLive>,
     crew: Crew<C>,
     value: Option<T>,
     /// Where a value comes from that ends the nursery early; the first one counts.
     finish: Option<Arc<FinishSlot<T>>>,
-    failures: Vec<Failure<E>>,
-    panic: Option<Box<dyn Any + Send>>,
     /// A cancellation from further out has stopped the body or a child.
     stopped_by_outer: bool,
-    stopped_by: Option<Cancelled>,
     /// The members that need no further poll have been dropped since the nursery was cancelled.
     swept: bool,
-    limit: usize,
     supervises: bool,
+    limit: usize,
+    /// Made when something does not go well.
+    trouble: Option<Box<Trouble<E>>>,
+}
+
+/// Why a nursery has no value.
+struct Trouble<E> {
+    failures: Vec<Failure<E>>,
+    panic: Option<Box<dyn Any + Send>>,
+    stopped_by: Option<Cancelled>,
     grace: Grace,
     /// What was still running when the grace period was over.
     out_of_grace: Vec<FrameInfo>,
+}
+
+impl<E> Default for Trouble<E> {
+    fn default() -> Self {
+        Self {
+            failures: Vec::new(),
+            panic: None,
+            stopped_by: None,
+            grace: Grace::default(),
+            out_of_grace: Vec::new(),
+        }
+    }
 }
 
 pin_project! {
@@ -142,6 +170,8 @@ pin_project! {
     pub struct RawNursery<C: ?Sized, B, T, E> {
         #[pin]
         body: Option<B>,
+        // The one of the crew in `inner`.
+        queue: Arc<Queue>,
         inner: Inner<C, T, E>,
     }
 
@@ -160,43 +190,38 @@ impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
         options: RawOptions,
         make: impl FnOnce(&Crew<C>) -> B,
     ) -> Self {
-        let node = Node::named(FrameKind::Nursery, location, options.name.clone());
-        // Before it counts as entered: a timeout begins with the first poll.
-        if let Some((limit, location)) = options.limit_in_time {
-            node.set_limit(limit, location);
-        }
-        // Its scope is the nursery's: nothing else runs in it.
-        node.try_enter();
-        if options.shielded {
-            node.set_shielded(true);
-        }
-        if let Some(grace) = options.grace {
-            node.set_grace(grace);
-        }
-        let crew = Crew::new(Queue::new(
-            Arc::clone(&node),
-            options.limit,
-            options.name,
-            location,
-        ));
-        let body = make(&crew);
+        let node = options.asks_for_node().then(|| {
+            // Its scope is the nursery's: nothing else runs in it.
+            let is_entered = options.limit_in_time.is_none();
+            let node = Node::of_nursery(location, options.name.clone(), is_entered);
+            if let Some((limit, location)) = options.limit_in_time {
+                // Before it counts as entered: a timeout begins with the first poll.
+                node.set_limit(limit, location);
+                node.try_enter();
+            }
+            if options.shielded {
+                node.set_shielded(true);
+            }
+            if let Some(grace) = options.grace {
+                node.set_grace(grace);
+            }
+            node
+        });
+        let crew = Crew::new(Queue::new(node, options.limit, options.name, location));
         Self {
-            body: Some(body),
+            body: Some(make(&crew)),
+            queue: Arc::clone(crew.queue()),
             inner: Inner {
-                frame: Frame::new(node),
-                queue: Arc::clone(crew.queue()),
+                frame: None,
+                bare: None,
                 crew,
                 value: None,
                 finish: None,
-                failures: Vec::new(),
-                panic: None,
                 stopped_by_outer: false,
-                stopped_by: None,
                 swept: false,
-                limit: options.limit.unwrap_or(usize::MAX),
                 supervises: options.supervises,
-                grace: Grace::default(),
-                out_of_grace: Vec::new(),
+                limit: options.limit.unwrap_or(usize::MAX),
+                trouble: None,
             },
         }
     }
@@ -208,11 +233,11 @@ impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
     }
 
     pub(crate) fn location(&self) -> &'static Location<'static> {
-        self.inner.frame.node().info().location()
+        self.queue.location()
     }
 
     pub(crate) fn name(&self) -> Option<Name> {
-        self.inner.frame.node().name()
+        self.inner.crew.body_member().name().cloned()
     }
 }
 
@@ -232,64 +257,68 @@ where
     type Output = RawEnd<T, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let inner = this.inner;
-        if inner.frame.is_stopped() {
-            inner.frame.settle();
-            return inner.frame.absorb_or_park(cx).map(RawEnd::Cancelled);
+        let this = self.project();
+        let (mut body, inner) = (this.body, this.inner);
+        if inner.frame.is_none() && !inner.may_be_bare() {
+            inner.make_frame();
         }
-        assert!(
-            !inner.frame.is_done(),
-            "a {} was polled after it had completed; {RETURNS_ONCE}",
-            inner.frame.node().info()
-        );
-        if !inner.frame.settle() {
-            inner.clear(this.body);
-            inner.frame.mark_stopped(inner.frame.stopped_by());
-            return inner.frame.absorb_or_park(cx).map(RawEnd::Cancelled);
+        let mut in_force = None;
+        match &mut inner.frame {
+            Some(frame) => {
+                if frame.is_stopped() {
+                    frame.settle();
+                    return frame.absorb_or_park(cx).map(RawEnd::Cancelled);
+                }
+                assert!(
+                    !frame.is_done(),
+                    "a {} was polled after it had completed; {RETURNS_ONCE}",
+                    frame.node().info()
+                );
+                if !frame.settle() {
+                    let cancelled = frame.stopped_by();
+                    inner.clear(body);
+                    let frame = inner.frame();
+                    frame.mark_stopped(cancelled);
+                    return frame.absorb_or_park(cx).map(RawEnd::Cancelled);
+                }
+                inner.bare = None;
+                frame.begin_poll();
+                in_force = deadline::begin_poll(frame.node());
+            }
+            None => {
+                assert!(
+                    !inner.crew.is_closed(),
+                    "a {} was polled after it had completed; {RETURNS_ONCE}",
+                    this.queue.info()
+                );
+                inner.bare.get_or_insert_with(CountedLive::new);
+            }
         }
-        inner.frame.begin_poll();
-        let queue = Arc::clone(&inner.queue);
-        let in_force = deadline::begin_poll(inner.frame.node());
         // Children and body have spans inside.
         #[cfg(feature = "tracing")]
-        let _span = inner.frame.node().trace().enter(inner.frame.node());
-        let polling = inner.crew.begin_poll(&queue);
-        let mut budget = POLLS_AT_ONCE;
-        let mut registered = false;
-        loop {
-            let mut progress = inner.poll_woken(this.body.as_mut(), &mut budget);
-            progress |= inner.sweep(this.body.as_mut());
-            progress |= inner.poll_new(&mut budget);
-            if progress {
-                continue;
-            }
-            if inner.is_finished() {
-                return inner.finish(cx);
-            }
-            if registered {
-                break;
-            }
-            // What cancels the nursery from now on wakes it; what did before is seen in one more round.
-            inner.frame.node().register(cx.waker());
-            registered = true;
+        let _span = this
+            .queue
+            .known_nursery()
+            .and_then(|node| node.trace().enter(node));
+        let polling = inner.crew.begin_poll(this.queue);
+        if inner.run(body.as_mut()) {
+            return inner.finish(cx);
         }
         drop(in_force);
-        inner.frame.watch_deadline(cx);
-        if inner.frame.node().is_effective()
-            && inner.grace.is_over(inner.frame.node(), cx)
-            && inner.dismiss_executor_children()
-        {
-            inner.give_up(this.body);
-            if inner.is_finished() {
-                return inner.finish(cx);
+        if let Some(frame) = &mut inner.frame {
+            frame.watch_deadline(cx);
+            if frame.node().is_effective() && inner.is_out_of_grace(cx) {
+                inner.give_up(body);
+                if inner.is_finished() {
+                    return inner.finish(cx);
+                }
             }
         }
         // What is woken from here on, on this thread too, comes by way of the stack.
         let has_more = inner.crew.has_more(inner.room());
         drop(polling);
         // Nobody need wake a nursery that is polled again at once.
-        if has_more || inner.queue.end_poll(cx.waker()) {
+        if has_more || !inner.crew.sleep(cx.waker()) {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -300,56 +329,73 @@ impl<C, T, E> Inner<C, T, E>
 where
     C: ?Sized + Future<Output = Result<(), Failure<E>>>,
 {
-    /// Polls each member that was woken and has not been polled in this poll; false if there was none.
+    /// Polls whoever is to be polled; true once everybody has ended.
+    fn run<B: Future<Output = BodyEnd<T, E>>>(&mut self, mut body: Pin<&mut Option<B>>) -> bool {
+        // Around each turn no frame is current.
+        let _outside = current::clear();
+        let mut budget = POLLS_AT_ONCE;
+        loop {
+            self.crew.take_ready();
+            self.poll_woken(body.as_mut(), &mut budget);
+            self.sweep(body.as_mut());
+            if self.crew.has_new() {
+                self.poll_new(&mut budget);
+            }
+            if self.is_finished() {
+                return true;
+            }
+            self.adopt_node();
+            if self.crew.has_arrivals() || self.is_to_be_swept() {
+                continue;
+            }
+            // What cancels the nursery once it listens wakes it; what did before is seen in one more round.
+            if !self.crew.queue().listen() {
+                return false;
+            }
+        }
+    }
+
+    /// Polls each member that was woken and has not been polled in this poll.
+    #[inline]
     fn poll_woken<B: Future<Output = BodyEnd<T, E>>>(
         &mut self,
         mut body: Pin<&mut Option<B>>,
         budget: &mut usize,
-    ) -> bool {
-        self.crew.take_ready();
+    ) {
         #[cfg(feature = "testing")]
         self.crew.shuffle_woken();
-        // Around each turn no frame is current.
-        let _outside = current::clear();
-        let mut progress = false;
         while *budget > 0 {
             let Some(turn) = self.crew.next_woken() else {
                 break;
             };
             *budget -= 1;
-            progress = true;
             match turn {
                 Turn::Body => self.poll_body(body.as_mut()),
-                Turn::Child(child) => match poll_child(child, self.frame.node()) {
+                Turn::Child(child) => match poll_child(child) {
                     None => {}
                     Some(ended) => self.child_ended(ended),
                 },
             }
         }
-        progress
     }
 
-    /// Takes new children in and polls each once; false if there were none.
-    fn poll_new(&mut self, budget: &mut usize) -> bool {
+    /// Takes new children in and polls each once.
+    fn poll_new(&mut self, budget: &mut usize) {
         self.crew.take_ready();
         // Under a limit the children run in the order in which they queue.
         #[cfg(feature = "testing")]
         if self.limit == usize::MAX {
             self.crew.shuffle_new();
         }
-        let _outside = current::clear();
-        let mut progress = false;
         while *budget > 0 && self.room() > 0 {
             let Some(child) = self.crew.next_new() else {
                 break;
             };
             *budget -= 1;
-            progress = true;
-            if let Some(ended) = poll_child(child, self.frame.node()) {
+            if let Some(ended) = poll_child(child) {
                 self.child_ended(ended);
             }
         }
-        progress
     }
 
     /// How many more children may run.
@@ -377,12 +423,12 @@ where
                         };
                     }
                     BodyEnd::Failed(failure) => {
-                        self.failures.push(failure);
+                        self.trouble().failures.push(failure);
                         self.cancel(CancelReason::BodyFailed, self.crew.body_member().location());
                     }
                     BodyEnd::Cancelled(cancelled) => {
-                        self.stopped_by = Some(cancelled.clone());
-                        self.frame.node().request(cancelled);
+                        self.trouble().stopped_by = Some(cancelled.clone());
+                        self.crew.queue().nursery().request(cancelled);
                     }
                 }
             }
@@ -404,13 +450,13 @@ where
         let round = self.crew.round();
         let mut seat = self.crew.body();
         let member = seat.member();
-        let epoch = begin_turn(&mut seat, self.frame.node(), round);
+        let epoch = begin_turn(&mut seat, round);
         let waker = seat.waker();
         let mut cx = Context::from_waker(&waker);
         match catch_unwind(AssertUnwindSafe(|| member.as_current(|| poll(&mut cx)))) {
             Ok(Poll::Ready(value)) => SeatStep::Ready(value),
             Ok(Poll::Pending) => {
-                if strikes(&mut seat, self.frame.node(), epoch, &mut cx) {
+                if strikes(&mut seat, epoch, &mut cx) {
                     SeatStep::Strike
                 } else {
                     SeatStep::Pending
@@ -470,7 +516,7 @@ where
         location: &'static Location<'static>,
         name: Option<Name>,
     ) {
-        self.failures.push(failure);
+        self.trouble().failures.push(failure);
         if !self.supervises {
             let child = name.map(|name| name.to_string().into());
             self.cancel(CancelReason::ChildFailed { child }, location);
@@ -478,24 +524,34 @@ where
     }
 
     fn note_stop(&mut self) {
-        self.stopped_by_outer |= self.frame.node().is_outer_cancelled();
+        self.stopped_by_outer |= self.is_outer_cancelled();
     }
 
     fn cancel(&self, reason: CancelReason, location: &'static Location<'static>) {
-        self.frame
-            .node()
+        self.crew
+            .queue()
+            .nursery()
             .request(Cancelled::__new(reason, location));
     }
 
-    /// Drops, once per cancellation, the members that would only say `Pending`; false if it did before.
-    fn sweep<B>(&mut self, body: Pin<&mut Option<B>>) -> bool {
-        if !self.frame.node().is_effective() {
-            self.swept = false;
-            return false;
+    /// The nursery is cancelled, and has not looked who need not be polled any more.
+    #[inline]
+    fn is_to_be_swept(&self) -> bool {
+        !self.swept && self.is_effective()
+    }
+
+    /// Drops, once per cancellation, the members that would only say `Pending`.
+    #[inline]
+    fn sweep<B>(&mut self, body: Pin<&mut Option<B>>) {
+        let is_effective = self.is_effective();
+        if is_effective && !self.swept {
+            self.sweep_now(body);
         }
-        if std::mem::replace(&mut self.swept, true) {
-            return false;
-        }
+        self.swept = is_effective;
+    }
+
+    #[cold]
+    fn sweep_now<B>(&mut self, body: Pin<&mut Option<B>>) {
         if self.crew.has_body() && may_be_dropped_unpolled(&self.crew.body()) {
             self.note_stop();
             self.drop_body(body);
@@ -504,38 +560,44 @@ where
             self.note_stop();
             self.drop_child(child);
         }
-        true
     }
 
+    #[inline]
     fn is_finished(&mut self) -> bool {
         if !self.crew.is_empty() {
             return false;
         }
-        if self.queue.is_closed() {
+        if self.crew.is_closed() {
             return true;
         }
-        let count = &self.queue.count;
-        let closed = self.crew.close_if_empty(|| !count.has_starts());
+        let closed = self.crew.close_if_empty();
         if closed {
-            count.tell_closed();
+            self.crew.queue().count.tell_closed();
         }
         closed
     }
 
+    /// Whether the nursery, which is cancelled, gives up on what still runs.
+    #[cold]
+    fn is_out_of_grace(&mut self, cx: &mut Context<'_>) -> bool {
+        let trouble = self.trouble.get_or_insert_default();
+        trouble.grace.is_over(self.crew.queue().nursery(), cx) && self.dismiss_executor_children()
+    }
+
     /// The grace period is over: executors drop the children that they poll. False while one of them runs.
     fn dismiss_executor_children(&mut self) -> bool {
-        let (dismissed, some_run) = self.frame.node().dismiss_inside();
+        let (dismissed, some_run) = self.crew.queue().nursery().dismiss_inside();
         for frame in &dismissed {
-            self.frame.report(&Report::OutOfGrace(frame.clone()));
+            self.report(&Report::OutOfGrace(frame.clone()));
         }
-        self.out_of_grace.extend(dismissed);
+        self.trouble().out_of_grace.extend(dismissed);
         !some_run
     }
 
     /// The grace period is over: what still runs is dropped where it stands, and named.
     fn give_up<B>(&mut self, body: Pin<&mut Option<B>>) {
         self.note_stop();
-        let node = Arc::clone(self.frame.node());
+        let node = Arc::clone(self.crew.queue().nursery());
         let mut given_up = Vec::new();
         if self.crew.has_body() {
             given_up.push(self.crew.body_member().info());
@@ -545,9 +607,9 @@ where
         let inside = node.abandon_inside();
         given_up.extend(inside.into_iter().filter(|frame| !frame.kind().is_member()));
         for frame in &given_up {
-            self.frame.report(&Report::OutOfGrace(frame.clone()));
+            self.report(&Report::OutOfGrace(frame.clone()));
         }
-        self.out_of_grace.extend(given_up);
+        self.trouble().out_of_grace.extend(given_up);
         if self.crew.has_body() {
             self.drop_body(body);
         }
@@ -557,69 +619,158 @@ where
         for child in self.crew.close() {
             self.drop_child(child);
         }
-        self.queue.count.tell_closed();
+        self.crew.queue().count.tell_closed();
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<RawEnd<T, E>> {
-        self.queue.forget_owner();
-        let node = Arc::clone(self.frame.node());
-        let outer_cancelled = node.is_outer_cancelled();
-        let mut failures = std::mem::take(&mut self.failures);
-        if !self.out_of_grace.is_empty() {
-            let names = self
+        self.adopt_node();
+        let outer_cancelled = self.is_outer_cancelled();
+        let mut value = self
+            .value
+            .take()
+            .or_else(|| self.finish.as_ref().and_then(|finish| finish.take()));
+        let mut stopped_by = None;
+        if let Some(trouble) = self.trouble.take() {
+            stopped_by = trouble.stopped_by.clone();
+            let failures = self.failures_of(*trouble, &mut value, outer_cancelled);
+            if !failures.is_empty() {
+                self.end_frame();
+                return Poll::Ready(RawEnd::Failed(failures));
+            }
+        }
+        if let Some(value) = value
+            && !(outer_cancelled && self.stopped_by_outer)
+        {
+            self.end_frame();
+            return Poll::Ready(RawEnd::Value(value));
+        }
+        let frame = self.frame();
+        let cancelled = stopped_by.unwrap_or_else(|| frame.node().cancelled_or_closed());
+        frame.mark_stopped(cancelled);
+        frame.absorb_or_park(cx).map(RawEnd::Cancelled)
+    }
+
+    /// The failures with which the nursery ends; resumes a panic.
+    #[cold]
+    fn failures_of(
+        &mut self,
+        trouble: Trouble<E>,
+        value: &mut Option<T>,
+        outer_cancelled: bool,
+    ) -> Vec<Failure<E>> {
+        let info = self.crew.queue().info();
+        let mut failures = trouble.failures;
+        if !trouble.out_of_grace.is_empty() {
+            let names = trouble
                 .out_of_grace
                 .iter()
                 .map(|frame| frame.to_string().into())
                 .collect();
             failures.push(Failure::library(LibraryFailure::OutOfGrace { names }));
         }
-        let value = self
-            .value
-            .take()
-            .or_else(|| self.finish.as_ref().and_then(|finish| finish.take()));
-        if let Some(payload) = self.panic.take() {
+        forget_echoes(&mut failures);
+        if let Some(payload) = trouble.panic {
             if !failures.is_empty() {
-                self.frame.report(&Report::FailuresBehindPanic {
-                    frame: node.info(),
+                self.report(&Report::FailuresBehindPanic {
+                    frame: info,
                     failures: failures.len(),
                     type_name: type_name::<E>(),
                 });
             }
-            self.frame.finish();
-            drop((value, failures));
+            self.end_frame();
+            drop((value.take(), failures));
             resume_unwind(payload);
         }
-        if !failures.is_empty() {
-            if outer_cancelled {
-                self.frame.report(&Report::FailedUnderCancellation {
-                    frame: node.info(),
-                    failures: failures.len(),
-                    type_name: type_name::<E>(),
-                });
-            }
-            self.frame.finish();
-            return Poll::Ready(RawEnd::Failed(failures));
+        if !failures.is_empty() && outer_cancelled {
+            self.report(&Report::FailedUnderCancellation {
+                frame: info,
+                failures: failures.len(),
+                type_name: type_name::<E>(),
+            });
         }
-        if let Some(value) = value
-            && !(outer_cancelled && self.stopped_by_outer)
-        {
-            self.frame.finish();
-            return Poll::Ready(RawEnd::Value(value));
+        failures
+    }
+}
+
+// The nursery's own frame.
+impl<C: ?Sized, T, E> Inner<C, T, E> {
+    /// It is polled in no frame, and nobody has asked for its node.
+    #[inline]
+    fn may_be_bare(&self) -> bool {
+        #[cfg(feature = "task-tree")]
+        if crate::tree::tracks_all() {
+            return false;
         }
-        let cancelled = self
-            .stopped_by
-            .take()
-            .unwrap_or_else(|| node.cancelled_or_closed());
-        self.frame.mark_stopped(cancelled);
-        self.frame.absorb_or_park(cx).map(RawEnd::Cancelled)
+        #[cfg(feature = "tracing")]
+        if crate::trace::hears_of_nurseries() {
+            return false;
+        }
+        self.crew.queue().known_nursery().is_none() && current::with(|current| current.is_none())
+    }
+
+    #[inline(never)]
+    fn make_frame(&mut self) {
+        let node = Arc::clone(self.crew.queue().nursery());
+        self.frame = Some(Frame::new(node));
+    }
+
+    /// Takes its place in the tree if it has got a node in the meantime; no frame is current.
+    #[inline]
+    fn adopt_node(&mut self) {
+        if self.frame.is_none() && self.crew.queue().known_nursery().is_some() {
+            self.frame();
+        }
+    }
+
+    /// The frame, made now if need be; it is polled in no other one then.
+    fn frame(&mut self) -> &mut Frame {
+        if self.frame.is_none() {
+            self.make_frame();
+            let _outside = current::clear();
+            let frame = self.frame.as_mut().expect("just made");
+            frame.settle();
+            frame.begin_poll();
+            self.bare = None;
+        }
+        self.frame.as_mut().expect("made above")
+    }
+
+    /// The nursery is over.
+    #[inline]
+    fn end_frame(&mut self) {
+        self.bare = None;
+        if let Some(frame) = &mut self.frame {
+            frame.finish();
+        }
+    }
+
+    #[inline]
+    fn is_effective(&self) -> bool {
+        let node = self.crew.queue().known_nursery();
+        node.is_some_and(|node| node.is_effective())
+    }
+
+    fn is_outer_cancelled(&self) -> bool {
+        let node = self.crew.queue().known_nursery();
+        node.is_some_and(|node| node.is_outer_cancelled())
+    }
+
+    fn report(&self, what: &Report) {
+        report_at(self.crew.queue().known_nursery(), what);
     }
 }
 
 impl<C: ?Sized, T, E> Inner<C, T, E> {
+    #[cold]
+    fn trouble(&mut self) -> &mut Trouble<E> {
+        self.trouble.get_or_insert_default()
+    }
+
     /// Drops a child that was removed, and its place.
-    fn drop_child(&mut self, child: Child<C>) {
-        let dropped = drop_child(child);
-        self.queue.count.collected();
+    fn drop_child(&mut self, mut child: Child<C>) {
+        let dropped = drop_child(&mut child);
+        self.crew.collect(child);
+        self.crew.queue().count.collected();
         if let Err((payload, info)) = dropped {
             self.panicked(payload, info);
         }
@@ -628,21 +779,22 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
     /// As [`drop_child`](Self::drop_child), for a child whose future has been dropped.
     #[inline]
     fn collect(&mut self, child: Child<C>) {
-        drop(child);
-        self.queue.count.collected();
+        self.crew.collect(child);
+        self.crew.queue().count.collected();
     }
 
     /// The first panic is kept to be resumed, and cancels the nursery; the hook hears of later ones.
     fn panicked(&mut self, payload: Box<dyn Any + Send>, frame: FrameInfo) {
-        if self.panic.is_some() {
+        let first = &mut self.trouble().panic;
+        if first.is_some() {
             let message = panic_message(&*payload);
-            self.frame.report(&Report::LaterPanic { frame, message });
+            self.report(&Report::LaterPanic { frame, message });
             // Its `Drop` is the user's and might panic again.
             std::mem::forget(payload);
             return;
         }
-        self.panic = Some(payload);
-        self.frame.node().request(Cancelled::__new(
+        *first = Some(payload);
+        self.crew.queue().nursery().request(Cancelled::__new(
             CancelReason::ChildPanicked,
             frame.location(),
         ));
@@ -655,18 +807,20 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
         }
         let mut first_panic = drop_body(body).err();
         self.crew.end_body();
-        for child in self.crew.remove_all(|_| true) {
-            if let Err((payload, _)) = drop_child(child) {
+        for mut child in self.crew.remove_all(|_| true) {
+            if let Err((payload, _)) = drop_child(&mut child) {
                 first_panic.get_or_insert(payload);
             }
         }
-        for child in self.crew.close() {
-            if let Err((payload, _)) = drop_child(child) {
+        for mut child in self.crew.close() {
+            if let Err((payload, _)) = drop_child(&mut child) {
                 first_panic.get_or_insert(payload);
             }
         }
-        self.queue.count.tell_closed();
-        self.queue.forget_owner();
+        self.crew.queue().count.tell_closed();
+        if let (None, Some(node)) = (&self.frame, self.crew.queue().known_nursery()) {
+            node.retire();
+        }
         if let Some(payload) = first_panic
             && !std::thread::panicking()
         {
@@ -694,14 +848,14 @@ enum OtherEnd<E> {
 
 /// Polls a child; what ended is taken from its place.
 #[inline]
-fn poll_child<C, E>(mut child: Running<'_, C>, nursery: &Node) -> Option<Ended<C, E>>
+fn poll_child<C, E>(mut child: Running<'_, C>) -> Option<Ended<C, E>>
 where
     C: ?Sized + Future<Output = Result<(), Failure<E>>>,
 {
     let round = child.round();
     let (mut seat, mut future) = child.parts();
     let member = seat.member();
-    let epoch = begin_turn(&mut seat, nursery, round);
+    let epoch = begin_turn(&mut seat, round);
     let waker = seat.waker();
     let mut cx = Context::from_waker(&waker);
     let mut polled = Poll::Pending;
@@ -714,7 +868,7 @@ where
     }));
     match (polled, caught) {
         (Poll::Pending, Ok(())) => {
-            if strikes(&mut seat, nursery, epoch, &mut cx) {
+            if strikes(&mut seat, epoch, &mut cx) {
                 return Some(Ended::Otherwise(child.remove(), OtherEnd::Strike));
             }
             None
@@ -742,7 +896,7 @@ where
 }
 
 /// Drops a child with no frame current; the panic of its `Drop` comes with what the child was.
-fn drop_child<C: ?Sized>(mut child: Child<C>) -> Result<(), (Box<dyn Any + Send>, FrameInfo)> {
+fn drop_child<C: ?Sized>(child: &mut Child<C>) -> Result<(), (Box<dyn Any + Send>, FrameInfo)> {
     let dropped = {
         let _outside = current::clear();
         catch_unwind(AssertUnwindSafe(|| child.drop_future()))
@@ -763,7 +917,7 @@ where
     let mut nursery = RawNursery::new(location, RawOptions::default(), |_| body);
     let crew = &mut nursery.inner.crew;
     for future in children {
-        nursery.inner.queue.count.add(false);
+        crew.queue().count.add(false);
         crew.enlist(location, future);
     }
     // The children first: a body that waits for them finds what they do in their first polls.

@@ -9,8 +9,9 @@ use std::{
 };
 
 use futures_core::Stream;
+use trionics_errgroup::ChildEnded;
 
-use super::handle::{ChildEnded, Sink};
+use super::handle::Sink;
 use crate::{
     sync::{Mutex, MutexGuard, lock},
     wake::wake_outside,

@@ -31,6 +31,8 @@ pub(crate) struct Count {
     outside: AtomicUsize,
     /// Starts that have yet to hand their child over; the nursery stays open for them.
     starts: AtomicUsize,
+    /// A child has gone since the last [`settle`](Self::settle); the nursery's own.
+    unsettled: AtomicBool,
     /// Somebody waits for room or for there to be no child; set and cleared under the lock.
     awaited: AtomicBool,
     /// How many children may run at once.
@@ -54,6 +56,7 @@ impl Count {
             inside: AtomicUsize::new(0),
             outside: AtomicUsize::new(0),
             starts: AtomicUsize::new(0),
+            unsettled: AtomicBool::new(false),
             awaited: AtomicBool::new(false),
             limit,
             state: Mutex::default(),
@@ -111,6 +114,7 @@ impl Count {
     #[inline]
     pub(super) fn collected(&self) {
         self.change_inside(usize::MAX);
+        self.unsettled.store(true, Ordering::Relaxed);
         if self.awaited.load(Ordering::Relaxed) {
             self.tell();
         }
@@ -118,7 +122,15 @@ impl Count {
 
     /// The nursery is about to sleep: what was counted since is seen by those who come to wait from elsewhere, or they
     /// are seen here.
+    #[inline]
     pub(super) fn settle(&self) {
+        if self.unsettled.load(Ordering::Relaxed) {
+            self.unsettled.store(false, Ordering::Relaxed);
+            self.tell_if_awaited();
+        }
+    }
+
+    fn tell_if_awaited(&self) {
         fence(Ordering::SeqCst);
         if self.awaited.load(Ordering::Relaxed) {
             self.tell();

@@ -13,16 +13,17 @@ use std::{
 };
 
 use super::{
-    BODY, Child, Fits, Header, Member, NewChild, ONE, QUEUED, Queue, Wait, drop_future, keep_queue,
-    poll_in_place,
-    ready::{Fifo, Polling},
+    BODY, Child, Fits, Header, KEEPS_QUEUE, Member, NewChild, ONE, QUEUED, Queue, Wait,
+    Whereabouts, drop_future, keep_queue, poll_in_place,
+    ready::{Fifo, KnownWaker, Polling},
 };
-use crate::{scope::Name, sync::Ordering};
+use crate::{node::Node, scope::Name, sync::Ordering, wake::wake_outside};
 
 /// The body and the children of a nursery.
 pub(crate) struct Crew<C: ?Sized> {
-    queue: Arc<Queue>,
+    /// In the queue, and therefore before it.
     body: Member,
+    queue: Arc<Queue>,
     /// The children that sit here, in the order in which they were started.
     oldest: Option<NonNull<Header>>,
     youngest: Option<NonNull<Header>>,
@@ -35,6 +36,8 @@ pub(crate) struct Crew<C: ?Sized> {
     new: Fifo,
     /// Counts the polls, so that none polls a member twice.
     round: u32,
+    /// Who was to be woken when it went to sleep last.
+    host: KnownWaker,
     children: PhantomData<Child<C>>,
 }
 
@@ -75,12 +78,12 @@ impl<C: ?Sized> Crew<C> {
         let mut batch = Fifo::default();
         // SAFETY: it is new, and counts as queued; the crew has it until it is closed.
         unsafe {
-            (*body.owned()).is_seated = true;
+            (*body.owned()).where_it_is = Whereabouts::Seated;
             batch.push(body.header);
         }
         Self {
-            queue,
             body,
+            queue,
             oldest: None,
             youngest: None,
             n_children: 0,
@@ -88,6 +91,7 @@ impl<C: ?Sized> Crew<C> {
             again: Fifo::default(),
             new: Fifo::default(),
             round: 0,
+            host: KnownWaker::default(),
             children: PhantomData,
         }
     }
@@ -116,16 +120,33 @@ impl<C: ?Sized> Crew<C> {
     }
 
     /// The body has not been ended.
+    #[inline]
     pub(crate) fn has_body(&self) -> bool {
         // SAFETY: owned (invariant 2).
-        unsafe { (*self.body.owned()).is_seated }
+        unsafe { (*self.body.owned()).is_seated() }
     }
 
     /// Nobody sits here, and nobody is known to come.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         !self.has_body() && self.n_children == 0 && self.new.is_empty() && self.is_inside_empty()
     }
 
+    /// Children wait to be taken in.
+    #[inline]
+    pub(crate) fn has_new(&self) -> bool {
+        // SAFETY: the crew may look (invariant 8).
+        let inside = unsafe { &*self.queue.ready().inside() };
+        !self.new.is_empty() || !inside.new.is_empty()
+    }
+
+    /// Somebody has come since the last time it was looked for them.
+    #[inline]
+    pub(crate) fn has_arrivals(&self) -> bool {
+        !self.is_inside_empty() || self.queue.ready().has_arrivals()
+    }
+
+    #[inline]
     fn is_inside_empty(&self) -> bool {
         // SAFETY: the crew may look (invariant 8).
         let inside = unsafe { &*self.queue.ready().inside() };
@@ -140,6 +161,7 @@ impl<C: ?Sized> Crew<C> {
     /// A poll of the nursery begins, on this thread, and ends when the guard is dropped.
     ///
     /// `queue` is that of this crew, held apart from it.
+    #[inline]
     pub(crate) fn begin_poll<'a>(&mut self, queue: &'a Arc<Queue>) -> Polling<'a> {
         assert!(Arc::ptr_eq(queue, &self.queue), "the crew's own queue");
         // A member that was polled so many rounds ago that its number comes again is merely put off by a poll.
@@ -148,7 +170,18 @@ impl<C: ?Sized> Crew<C> {
         queue.ready().begin_poll()
     }
 
+    /// The nursery's poll ends with `Pending`, to be polled again once `waker` is woken; false if it must be polled at once.
+    #[inline]
+    pub(crate) fn sleep(&mut self, waker: &Waker) -> bool {
+        let sleeps = self.queue.ready().sleep(waker, &mut self.host);
+        if sleeps {
+            self.queue.count.settle();
+        }
+        sleeps
+    }
+
     /// Something is left for the next poll of a nursery in which `room` more children may run.
+    #[inline]
     pub(crate) fn has_more(&self, room: usize) -> bool {
         !self.batch.is_empty()
             || !self.again.is_empty()
@@ -188,7 +221,8 @@ impl<C: ?Sized> Crew<C> {
             unsafe {
                 let owned = member.as_ref().owned.get();
                 taken = (*owned).next;
-                if mem::replace(&mut (*owned).is_new, false) {
+                if (*owned).where_it_is == Whereabouts::New {
+                    (*owned).where_it_is = Whereabouts::Elsewhere;
                     new.push_front(member);
                 } else {
                     woken.push_front(member);
@@ -208,7 +242,7 @@ impl<C: ?Sized> Crew<C> {
             let header = unsafe { member.as_ref() };
             // SAFETY: what came from the stack or sits here is the crew's to read (invariant 2).
             let owned = unsafe { &*header.owned.get() };
-            if !owned.is_seated {
+            if !owned.is_seated() {
                 // SAFETY: it was removed while it was in the queue, which has held it since (invariant 1).
                 drop(unsafe { Member::counted(member) });
                 continue;
@@ -263,7 +297,7 @@ impl<C: ?Sized> Crew<C> {
         // SAFETY: owned (invariant 2), as are those that sit here already.
         unsafe {
             let owned = child.as_ref().owned.get();
-            (*owned).is_seated = true;
+            (*owned).where_it_is = Whereabouts::Seated;
             (*owned).older = self.youngest;
             (*owned).younger = None;
             match self.youngest.replace(child) {
@@ -280,7 +314,13 @@ impl<C: ?Sized> Crew<C> {
     where
         C: Future,
     {
-        let child = NewChild::new(&self.queue, None, location, |_| future).pin();
+        // SAFETY: the crew may (invariant 8).
+        let place = unsafe {
+            (*self.queue.ready().inside())
+                .arena
+                .take(NewChild::<F>::LAYOUT)
+        };
+        let child = NewChild::new(&self.queue, place, None, location, |_| future).pin();
         let child = self.seat(child);
         // SAFETY: a new child counts as queued, and is in no queue.
         unsafe { self.batch.push(child) };
@@ -304,7 +344,7 @@ impl<C: ?Sized> Crew<C> {
         // SAFETY: it sits here, as do its neighbors: owned (invariant 2).
         unsafe {
             let owned = &mut *child.as_ref().owned.get();
-            owned.is_seated = false;
+            owned.where_it_is = Whereabouts::Elsewhere;
             let (older, younger) = (owned.older.take(), owned.younger.take());
             match older {
                 Some(older) => (*older.as_ref().owned.get()).younger = younger,
@@ -320,6 +360,38 @@ impl<C: ?Sized> Crew<C> {
         unsafe { leave_to_queue(child) };
         // SAFETY: the crew's reference, and its future.
         unsafe { Self::child(child) }
+    }
+
+    /// Drops a child that was removed and whose future has been dropped; its place is used again.
+    #[inline]
+    pub(crate) fn collect(&mut self, child: Child<C>) {
+        assert!(
+            child.member.is_of(&self.queue),
+            "a child is collected by its own crew"
+        );
+        let child = ManuallyDrop::new(child);
+        let header = child.member.header;
+        child.member.end();
+        // SAFETY: owned (invariant 2).
+        let (units, has_future) = unsafe {
+            let owned = header.as_ref().owned.get();
+            ((*owned).units, (*owned).has_future)
+        };
+        assert!(!has_future, "a child is collected when its future is gone");
+        // SAFETY: it is there.
+        let word = unsafe { header.as_ref().word.load(Ordering::Acquire) };
+        if word / ONE == 1 && word & KEEPS_QUEUE == 0 && units != 0 {
+            // SAFETY: this was the last reference (invariant 1); the crew may (invariant 8), and it is this crew's place.
+            unsafe {
+                header.drop_in_place();
+                (*self.queue.ready().inside())
+                    .arena
+                    .give_back(header, units);
+            }
+        } else {
+            // SAFETY: the child's reference.
+            drop(unsafe { Member::counted(header) });
+        }
     }
 
     /// Moves the children that `pick` picks out of the crew; to be dropped one by one.
@@ -355,20 +427,21 @@ impl<C: ?Sized> Crew<C> {
 
     /// The body is over and its future dropped.
     pub(crate) fn end_body(&mut self) {
-        // SAFETY: owned (invariant 2).
-        if unsafe { mem::replace(&mut (*self.body.owned()).is_seated, false) } {
+        if self.has_body() {
+            // SAFETY: owned (invariant 2).
+            unsafe { (*self.body.owned()).where_it_is = Whereabouts::Elsewhere };
             // SAFETY: it sat here.
             unsafe { leave_to_queue(self.body.header) };
             self.body.end();
         }
     }
 
-    /// Closes if there is nobody and `may_close`, unless somebody has come since it was last looked for them.
+    /// Closes if there is nobody and no start is under way, unless somebody has come since it was last looked for them.
     ///
-    /// A nudge that comes before `may_close` is asked comes before its answer, a later one keeps it open.
-    pub(crate) fn close_if_empty(&mut self, may_close: impl FnOnce() -> bool) -> bool {
+    /// A nudge that comes before the look for starts comes before its answer, a later one keeps it open.
+    pub(crate) fn close_if_empty(&mut self) -> bool {
         self.take_ready();
-        self.is_empty() && may_close() && self.queue.ready().close_if_untouched()
+        self.is_empty() && !self.queue.count.has_starts() && self.queue.ready().close_if_untouched()
     }
 
     /// Closes; returns the children that will never be polled.
@@ -407,11 +480,15 @@ impl<C: ?Sized> Drop for Crew<C> {
     fn drop(&mut self) {
         if self.is_closed() {
             self.let_go();
-            return;
+        } else {
+            self.end_body();
+            drop(self.remove_all(|_| true));
+            drop(self.close());
         }
-        self.end_body();
-        drop(self.remove_all(|_| true));
-        drop(self.close());
+        // SAFETY: the crew may (invariant 8).
+        drop(mem::take(unsafe {
+            &mut (*self.queue.ready().inside()).arena
+        }));
     }
 }
 
@@ -452,6 +529,13 @@ impl<'a> Seat<'a> {
     #[inline]
     pub(crate) fn member(&self) -> &'a Member {
         self.member
+    }
+
+    /// The nursery's node, if it has one.
+    #[inline]
+    pub(crate) fn nursery(&self) -> Option<&'a Arc<Node>> {
+        // The crew in which it sits has the queue (invariant 9).
+        self.member.queue().known_nursery()
     }
 
     /// The member is polled in its nursery's `round`: from now on a wake counts again.
@@ -578,7 +662,14 @@ impl<C: ?Sized> Door<C> {
     where
         C: Future,
     {
-        let child = NewChild::new(&self.queue, name, location, make);
+        let ready = self.queue.ready();
+        let place = if ready.is_inside() {
+            // SAFETY: inside (invariant 8).
+            unsafe { (*ready.inside()).arena.take(NewChild::<F>::LAYOUT) }
+        } else {
+            None
+        };
+        let child = NewChild::new(&self.queue, place, name, location, make);
         match self.push_checked(child.pin()) {
             Ok(()) => Ok(()),
             // The very child that was of this type, and has not been polled.
@@ -599,7 +690,7 @@ impl<C: ?Sized> Door<C> {
     where
         C: Future,
     {
-        let child = NewChild::new(&self.queue, name, location, |_| future).pin();
+        let child = NewChild::new(&self.queue, None, name, location, |_| future).pin();
         // SAFETY: it is new.
         unsafe { keep_queue(child.member.header) };
         child
@@ -616,9 +707,8 @@ impl<C: ?Sized> Door<C> {
 
     #[inline]
     fn push_checked(&self, child: Child<C>) -> Result<(), Child<C>> {
-        if self.queue.ready().push_new(child)? {
-            self.queue.wake_owner();
-        }
+        let host = self.queue.ready().push_new(child)?;
+        wake_outside(host);
         Ok(())
     }
 }

@@ -1,0 +1,387 @@
+//! Where the allocations of children come from when there are many: chunks of equal places.
+//!
+//! Places are taken and given back, without an atomic operation, by the thread that polls the nursery. Whoever else lets go of
+//! a place only counts it; a chunk whose places have all gone is used again when the arena comes by, or freed with the arena.
+
+use std::{
+    alloc::{Layout, alloc, dealloc, handle_alloc_error},
+    ptr::NonNull,
+};
+
+use super::Header;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// How many children of a nursery have allocations of their own before it has an arena.
+const FIRST_ALONE: u32 = 2;
+/// Children of how many sizes have places; others have allocations of their own.
+const N_SIZES: usize = 2;
+/// The largest place.
+const MAX_BYTES: usize = 512;
+/// The sizes of places, and of what comes before them in a chunk, are multiples of this, which is also their alignment.
+const UNIT: usize = 16;
+/// How many places the first chunk of a size has, …
+const FIRST_PLACES: usize = if cfg!(trionics_sanitize) { 1 } else { 8 };
+/// … and at most how many bytes the places of a later one have, each of which has twice as many as the one before.
+const MAX_CHUNK: usize = if cfg!(trionics_sanitize) { 1 } else { 4096 };
+/// How many chunks are looked at before a new one is made.
+const LOOKS: usize = 2;
+/// In `Chunk::gone`: the arena has gone.
+const ORPHANED: usize = 1 << (usize::BITS - 1);
+
+/// The places of a nursery's children; it belongs to the thread inside (invariant 8).
+#[derive(Default)]
+pub(super) struct Arena {
+    n_alone: u32,
+    sizes: Option<Box<[Size; N_SIZES]>>,
+}
+
+/// Chunks with places of one size.
+#[derive(Default)]
+struct Size {
+    /// 0: not used yet.
+    bytes: usize,
+    /// Where places are taken from.
+    current: Option<NonNull<Chunk>>,
+    /// Others with places that were given back.
+    with_room: List,
+    /// Others without.
+    full: List,
+    /// How many places the last chunk has.
+    n_places: usize,
+}
+
+/// Begins a chunk. All but `gone` belongs to the arena, as long as that is there.
+struct Chunk {
+    /// Places that were given back, each with a pointer to the next one.
+    free: Option<NonNull<Free>>,
+    /// The unused places, behind those that were ever taken.
+    unused: NonNull<u8>,
+    n_unused: usize,
+    /// How many places were taken and not given back to the arena.
+    n_used: usize,
+    /// How many of those have gone by way of somebody else; and whether the arena has.
+    gone: AtomicUsize,
+    previous: Option<NonNull<Chunk>>,
+    next: Option<NonNull<Chunk>>,
+    /// It is the current one of its size, or among those with room.
+    has_room: bool,
+    /// The index of its size.
+    size: usize,
+    layout: Layout,
+}
+
+/// A place that was given back.
+struct Free {
+    next: Option<NonNull<Free>>,
+}
+
+/// Where the first place of a chunk begins.
+const FIRST_PLACE: usize = size_of::<Chunk>().next_multiple_of(UNIT);
+
+/// A place for a child.
+pub(super) struct Place {
+    pub(super) at: NonNull<u8>,
+    /// How many units it is behind the beginning of its chunk.
+    pub(super) units: u16,
+}
+
+impl Arena {
+    /// A place for something of this layout; `None`: it is to have an allocation of its own.
+    #[inline]
+    pub(super) fn take(&mut self, layout: Layout) -> Option<Place> {
+        if layout.align() > UNIT || layout.size() > MAX_BYTES {
+            return None;
+        }
+        let bytes = layout.size().next_multiple_of(UNIT);
+        if let Some(sizes) = &mut self.sizes
+            && sizes[0].bytes == bytes
+            && let Some(place) = sizes[0].take_from_current()
+        {
+            return Some(place);
+        }
+        self.take_elsewhere(bytes)
+    }
+
+    #[inline(never)]
+    fn take_elsewhere(&mut self, bytes: usize) -> Option<Place> {
+        if self.n_alone < FIRST_ALONE {
+            self.n_alone += 1;
+            return None;
+        }
+        let sizes = self.sizes.get_or_insert_default();
+        let index = sizes
+            .iter()
+            .position(|size| size.bytes == bytes || size.bytes == 0)?;
+        let size = &mut sizes[index];
+        size.bytes = bytes;
+        if let Some(place) = size.take_from_current() {
+            return Some(place);
+        }
+        size.change_current(index);
+        size.take_from_current()
+    }
+
+    /// Gives back a place that is `units` behind the beginning of its chunk.
+    ///
+    /// # Safety
+    ///
+    /// The place came from this arena, and nobody uses it any more.
+    #[inline]
+    pub(super) unsafe fn give_back(&mut self, at: NonNull<Header>, units: u16) {
+        // SAFETY: the caller's; the chunk is there as long as one of its places is used, and the arena's. A place is large
+        // enough for a `Free`.
+        unsafe {
+            let place = chunk_of(at, units);
+            let chunk = place.as_ptr();
+            let free = at.cast::<Free>();
+            free.write(Free {
+                next: (*chunk).free,
+            });
+            (*chunk).free = Some(free);
+            (*chunk).n_used -= 1;
+            if (!(*chunk).has_room || is_left(place))
+                && let Some(sizes) = &mut self.sizes
+            {
+                sizes[(*chunk).size].found_room(place);
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// A place is at `at`, `units` behind the beginning of its chunk.
+unsafe fn chunk_of(at: NonNull<Header>, units: u16) -> NonNull<Chunk> {
+    // SAFETY: the caller's; the pointer to the place came from that to the chunk.
+    unsafe { at.byte_sub(usize::from(units) * UNIT).cast() }
+}
+
+/// Somebody who is not the thread inside lets go of a place.
+///
+/// # Safety
+///
+/// A place is at `at`, `units` behind the beginning of its chunk, and nobody uses it any more.
+pub(super) unsafe fn let_go(at: NonNull<Header>, units: u16) {
+    // SAFETY: the caller's; the chunk is there as long as one of its places is used.
+    unsafe {
+        let chunk = chunk_of(at, units);
+        let gone = (*chunk.as_ptr()).gone.fetch_add(1, Ordering::AcqRel);
+        // What the arena wrote before it went, and has not changed since.
+        if gone & ORPHANED != 0 && (gone & !ORPHANED) + 1 == (*chunk.as_ptr()).n_used {
+            free(chunk);
+        }
+    }
+}
+
+/// # Safety
+///
+/// Nobody uses the chunk or one of its places any more.
+unsafe fn free(chunk: NonNull<Chunk>) {
+    // SAFETY: the caller's.
+    unsafe {
+        let layout = (*chunk.as_ptr()).layout;
+        chunk.drop_in_place();
+        dealloc(chunk.as_ptr().cast(), layout);
+    }
+}
+
+/// All places that were taken have gone, by way of the arena or of others.
+///
+/// # Safety
+///
+/// The chunk is the caller's.
+#[inline]
+unsafe fn is_left(chunk: NonNull<Chunk>) -> bool {
+    // SAFETY: the caller's; a reference to all of the chunk would claim `gone`, too.
+    unsafe { (*chunk.as_ptr()).gone.load(Ordering::Acquire) == (*chunk.as_ptr()).n_used }
+}
+
+impl Size {
+    #[inline]
+    fn take_from_current(&mut self) -> Option<Place> {
+        let current = self.current?;
+        let chunk = current.as_ptr();
+        // SAFETY: it is the arena's; a free place was written to when it was given back, and unused ones are in the chunk.
+        let at = unsafe {
+            let at = match (*chunk).free {
+                Some(free) => {
+                    (*chunk).free = (*free.as_ptr()).next;
+                    free.cast()
+                }
+                None if (*chunk).n_unused > 0 => {
+                    let at = (*chunk).unused;
+                    (*chunk).n_unused -= 1;
+                    (*chunk).unused = at.byte_add(self.bytes);
+                    at
+                }
+                None => return None,
+            };
+            (*chunk).n_used += 1;
+            at
+        };
+        let units = (at.addr().get() - current.addr().get()) / UNIT;
+        Some(Place {
+            at,
+            units: units as u16,
+        })
+    }
+
+    /// Finds or makes a chunk with room in place of the current one, which has none.
+    fn change_current(&mut self, index: usize) {
+        // SAFETY: the lists hold the arena's chunks, each in one of them at most.
+        unsafe {
+            if let Some(full) = self.current.take() {
+                (*full.as_ptr()).has_room = false;
+                self.full.push(full);
+            }
+            for _ in 0..LOOKS {
+                let Some(chunk) = self.full.pop() else {
+                    break;
+                };
+                if is_left(chunk) {
+                    let layout = (*chunk.as_ptr()).layout;
+                    chunk.drop_in_place();
+                    chunk.write(self.empty_chunk(chunk, layout, index));
+                    self.current = Some(chunk);
+                    return;
+                }
+                self.full.push(chunk);
+            }
+            self.current = self.with_room.pop().or_else(|| Some(self.new_chunk(index)));
+        }
+    }
+
+    fn new_chunk(&mut self, index: usize) -> NonNull<Chunk> {
+        let most = (MAX_CHUNK / self.bytes).max(1);
+        self.n_places = (self.n_places * 2).clamp(FIRST_PLACES, most.max(FIRST_PLACES));
+        let size = FIRST_PLACE + self.bytes * self.n_places;
+        let layout = Layout::from_size_align(size, UNIT).expect("a chunk is small");
+        // SAFETY: the size is not 0.
+        let Some(chunk) = NonNull::new(unsafe { alloc(layout) }) else {
+            handle_alloc_error(layout)
+        };
+        let chunk = chunk.cast::<Chunk>();
+        // SAFETY: it is new, and large enough.
+        unsafe { chunk.write(self.empty_chunk(chunk, layout, index)) };
+        chunk
+    }
+
+    /// What an unused chunk at `at` begins with.
+    fn empty_chunk(&self, at: NonNull<Chunk>, layout: Layout, index: usize) -> Chunk {
+        Chunk {
+            free: None,
+            // SAFETY: the places begin there.
+            unused: unsafe { at.byte_add(FIRST_PLACE).cast() },
+            n_unused: (layout.size() - FIRST_PLACE) / self.bytes,
+            n_used: 0,
+            gone: AtomicUsize::new(0),
+            previous: None,
+            next: None,
+            has_room: true,
+            size: index,
+            layout,
+        }
+    }
+
+    /// A place of `chunk` was given back, which had none before, or is left now.
+    #[inline(never)]
+    fn found_room(&mut self, chunk: NonNull<Chunk>) {
+        if self.current == Some(chunk) {
+            return;
+        }
+        // SAFETY: it is the arena's, and in the list that its flag tells.
+        unsafe {
+            let had_room = std::mem::replace(&mut (*chunk.as_ptr()).has_room, true);
+            let list = if had_room {
+                &mut self.with_room
+            } else {
+                &mut self.full
+            };
+            list.remove(chunk);
+            if is_left(chunk) {
+                free(chunk);
+            } else {
+                self.with_room.push(chunk);
+            }
+        }
+    }
+
+    fn orphan_all(&mut self) {
+        // SAFETY: they are the arena's.
+        unsafe {
+            let mut next = self.current.take();
+            while let Some(chunk) = next
+                .or_else(|| self.with_room.pop())
+                .or_else(|| self.full.pop())
+            {
+                next = None;
+                let n_used = (*chunk.as_ptr()).n_used;
+                let gone = &(*chunk.as_ptr()).gone;
+                // From now on whoever lets go of the last place frees the chunk.
+                if gone.fetch_or(ORPHANED, Ordering::AcqRel) == n_used {
+                    free(chunk);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        if let Some(sizes) = &mut self.sizes {
+            for size in sizes.iter_mut() {
+                size.orphan_all();
+            }
+        }
+    }
+}
+
+/// Chunks, the one that came first first.
+#[derive(Default)]
+struct List {
+    first: Option<NonNull<Chunk>>,
+    last: Option<NonNull<Chunk>>,
+}
+
+impl List {
+    /// # Safety
+    ///
+    /// The chunk is the caller's, and in no list.
+    unsafe fn push(&mut self, chunk: NonNull<Chunk>) {
+        // SAFETY: the caller's, for this chunk and those in the list.
+        unsafe {
+            (*chunk.as_ptr()).previous = self.last;
+            (*chunk.as_ptr()).next = None;
+            match self.last.replace(chunk) {
+                Some(last) => (*last.as_ptr()).next = Some(chunk),
+                None => self.first = Some(chunk),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The chunk is in this list.
+    unsafe fn remove(&mut self, chunk: NonNull<Chunk>) {
+        // SAFETY: the caller's, for this chunk and its neighbors.
+        unsafe {
+            let chunk = chunk.as_ptr();
+            let (previous, next) = ((*chunk).previous.take(), (*chunk).next.take());
+            match previous {
+                Some(previous) => (*previous.as_ptr()).next = next,
+                None => self.first = next,
+            }
+            match next {
+                Some(next) => (*next.as_ptr()).previous = previous,
+                None => self.last = previous,
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<NonNull<Chunk>> {
+        let first = self.first?;
+        // SAFETY: it is in this list.
+        unsafe { self.remove(first) };
+        Some(first)
+    }
+}
