@@ -57,7 +57,7 @@ pub fn shield<F: Future>(future: F) -> Shield<F> {
     shield_at(Location::caller(), future)
 }
 
-/// [`shield`], made where `location` says.
+/// For the sibling crates: [`shield`], made where `location` says.
 pub fn shield_at<F: Future>(location: &'static Location<'static>, future: F) -> Shield<F> {
     let node = Node::new(FrameKind::Shield, location);
     Shield {
