@@ -62,7 +62,8 @@ fn licenses() -> Result<Vec<String>, String> {
 fn unused() -> Result<Vec<String>, String> {
     let mut folders: Vec<_> = PUBLISHED.iter().map(|name| folder(name)).collect();
     folders.extend(
-        ["benches", "testkit", "xtask", "xtask/api-listing"].map(|name| workspace().join(name)),
+        ["benches", "crates/testkit", "xtask", "xtask/api-listing"]
+            .map(|name| workspace().join(name)),
     );
     let mut unused = Vec::new();
     for folder in folders {
