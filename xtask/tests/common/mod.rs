@@ -44,8 +44,13 @@ pub(crate) fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
 /// The folder of each crate that is published.
 pub(crate) fn crates() -> Vec<PathBuf> {
     let entries = fs::read_dir(workspace().join("crates")).expect("the crates are there");
+    let is_published = |folder: &PathBuf| {
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).expect("it has a manifest");
+        !manifest.contains("publish = false")
+    };
     let folders: Vec<_> = entries
         .map(|entry| entry.expect("an entry can be read").path())
+        .filter(is_published)
         .collect();
     assert!(folders.len() >= 6, "{folders:?}");
     folders

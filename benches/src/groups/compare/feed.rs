@@ -142,13 +142,15 @@ mod tests {
         for with in With::BOTH {
             let (listener, address) = listen(&host).expect("there is a free port");
             let (exchange, exchange_address) = listen(&host).expect("there is a free port");
-            let subscribed = CancellationToken::new();
+            let (subscribed, received) = (CancellationToken::new(), CancellationToken::new());
             let exchange = async {
                 let exchange = TcpListener::from_std(exchange)?;
                 let (mut incoming, mut outgoing) = lines(exchange.accept().await?.0)?;
                 assert_eq!(incoming.expect().await?, "SUBSCRIBE");
                 subscribed.cancelled().await;
-                outgoing.send("TICK 1").await
+                outgoing.send("TICK 1").await?;
+                received.cancelled().await;
+                Ok::<(), io::Error>(())
             };
             let client = async {
                 let (mut incoming, mut outgoing) = lines(TcpStream::connect(address).await?)?;
@@ -156,6 +158,7 @@ mod tests {
                 assert_eq!(incoming.expect().await?, "HELLO");
                 subscribed.cancel();
                 assert_eq!(incoming.expect().await?, "TICK 1");
+                received.cancel();
                 assert_eq!(incoming.expect().await?, "BYE 1");
                 incoming.next().await.map(|line| line.map(str::to_owned))
             };
@@ -176,10 +179,10 @@ mod tests {
                         }
                     }
                 };
-                let (served, sent, received) = join!(server, exchange, client);
+                let (served, sent, ended) = join!(server, exchange, client);
                 assert!(served.contains("hung up"), "{with:?}: {served}");
                 sent.expect("the exchange's socket works");
-                assert_eq!(received.expect("the client's socket works"), None);
+                assert_eq!(ended.expect("the client's socket works"), None);
             });
         }
     }

@@ -1,13 +1,13 @@
 //! The floor around a feed server: an exchange that sends it ticks, and clients that check what they are sent.
 
-use std::{cell::Cell, io, net::SocketAddr};
+use std::{cell::Cell, io, net::SocketAddr, pin::pin, time::Duration};
 
-use futures::future::try_join_all;
+use futures::future::{join, join_all};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
     sync::Notify,
-    try_join,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -60,12 +60,20 @@ impl Floor {
         let peer = Peer::start(async move |stop| {
             let listener = TcpListener::from_std(listener)?;
             let clients = (0..trade.n_clients).map(|_| traders.client(server));
-            select! {
-                ended = async { try_join!(traders.exchange(listener), try_join_all(clients)) } => {
-                    ended?;
+            let mut ended = pin!(join(traders.exchange(listener), join_all(clients)));
+            let (exchange, clients) = select! {
+                ended = &mut ended => ended,
+                // Then the server has ended, and what it has said is on its way.
+                () = stop.cancelled() => timeout(Duration::from_secs(10), ended).await?,
+            };
+            for ended in clients.into_iter().chain([exchange]) {
+                match ended {
+                    // Whoever was hung up on is missing among the goodbyes.
+                    Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                        return Err(error);
+                    }
+                    _ => {}
                 }
-                // Whoever is left was not taken leave of.
-                () = stop.cancelled() => {}
             }
             Ok(Books {
                 n_ticks: traders.n_ticks.get(),

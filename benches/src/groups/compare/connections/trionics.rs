@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 
 use trionics::{
-    CacheValue, ContextCache, Failure, Nursery, Slot, acm, maybe_open_context,
-    nursery::NurseryOptions, open_nursery, shield,
+    ContextCache, Failure, Nursery, Slot, acm, nursery::NurseryOptions, open_nursery, shield,
 };
 
 use super::{AT_ONCE, key};
@@ -12,7 +11,7 @@ use crate::groups::compare::connection::Connection;
 
 /// Opens connections so many times, `AT_ONCE` at a time, until that is done, one fails, or it is cancelled; every connection is taken leave of.
 pub(super) async fn open_all(site: SocketAddr, n_opens: usize) -> Result<(), Failure> {
-    let connections = ContextCache::new();
+    let connections = &ContextCache::new();
     open_nursery(async |n: Nursery<'_>| {
         n.start_soon(connections.serve());
         let users = NurseryOptions::new().limit(AT_ONCE);
@@ -20,11 +19,11 @@ pub(super) async fn open_all(site: SocketAddr, n_opens: usize) -> Result<(), Fai
             .open(async |users: Nursery<'_>| {
                 for number in 0..n_opens {
                     let connect = move || acm(move |slot| connection(site, slot));
-                    let ask = async move |_hit, connection: CacheValue<usize, Connection>| {
+                    let user = async move {
+                        let connection = connections.open(key(number), connect).await?;
                         connection.get(number).await?;
-                        Ok(())
+                        connection.close().await.map(drop)
                     };
-                    let user = maybe_open_context(&connections, key(number), connect, ask);
                     users.start_soon_when_free(user).await;
                 }
                 Ok(())

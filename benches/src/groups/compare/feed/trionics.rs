@@ -50,8 +50,13 @@ pub(super) async fn serve(listener: TcpListener, exchange: SocketAddr) -> Result
 
 /// The subscription to the exchange, from `SUBSCRIBE` to `BYE`.
 async fn subscription(exchange: SocketAddr, slot: Slot<Ticks>) -> Result<(), Failure> {
-    let (incoming, mut outgoing) = lines(TcpStream::connect(exchange).await?)?;
-    outgoing.send("SUBSCRIBE").await?;
+    // Shielded: whoever drops it half-way leaves the exchange with somebody who never says UNSUBSCRIBE.
+    let (incoming, mut outgoing) = shield(async {
+        let (incoming, mut outgoing) = lines(TcpStream::connect(exchange).await?)?;
+        outgoing.send("SUBSCRIBE").await?;
+        io::Result::Ok((incoming, outgoing))
+    })
+    .await?;
     let source = stream::try_unfold(incoming, async |mut incoming| {
         let tick = next_tick(&mut incoming).await?;
         Ok(tick.map(|tick| (tick, incoming)))
