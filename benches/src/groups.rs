@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod cache;
+mod compare;
 mod errgroup;
 mod gather;
 mod nursery;
@@ -16,5 +17,6 @@ pub fn all() -> Vec<Group> {
         gather::group(),
         cache::group(),
         broadcast::group(),
+        compare::group(),
     ]
 }

@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn everything_is_read() {
-        let text = r#" [ {"a": -1.5e3, "b": [ ], "c": {}}, null, true, false, "A\u00b5\/" ] "#;
+        let text = r#" [ {"a": -1.5e3, "b": [ ], "c": {}}, null, true, false, "A\u00b5\/\t\n" ] "#;
         let expected = Value::List(vec![
             Value::Object(vec![
                 ("a".to_owned(), Value::Number(-1500.0)),
@@ -265,7 +265,7 @@ mod tests {
             Value::Null,
             Value::Bool(true),
             Value::Bool(false),
-            Value::Text("Aµ/".to_owned()),
+            Value::Text("Aµ/\t\n".to_owned()),
         ]);
         assert_eq!(Value::parse(text), Ok(expected));
     }

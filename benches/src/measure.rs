@@ -526,22 +526,39 @@ mod tests {
 
     #[test]
     fn an_interruption_keeps_the_rounds_that_are_complete() {
-        let clock = Rc::new(Cell::new(Duration::ZERO));
-        let subject = || on_a_clock(Duration::from_secs(1), clock.clone());
+        let clock = Rc::new(Cell::new(0_u64));
+        // A second per turn, but a hundred in the third round, which shall not count.
+        let subject = || {
+            let clock = clock.clone();
+            move || {
+                let clock = clock.clone();
+                let mut turns = 0;
+                move |_| {
+                    turns += 1;
+                    let seconds = if turns > 3 { 100 } else { 1 };
+                    clock.set(clock.get() + seconds);
+                    Duration::from_secs(seconds)
+                }
+            }
+        };
         let case = Case::new("case", "item", 1, "")
             .timed_subject(OURS, subject())
             .timed_subject("peer", subject());
-        // Two turns to warm up; the third round is cut in half.
-        let after = |seconds| {
-            clock.set(Duration::ZERO);
-            let is_interrupted = || clock.get() >= Duration::from_secs(seconds);
+        let interrupted_after = |seconds| {
+            clock.set(0);
+            let is_interrupted = || clock.get() >= seconds;
             super::measure("group", &case, PLAN, Duration::MAX, &is_interrupted)
         };
-        let outcome = after(7).expect("two rounds are complete");
+        // Two turns to warm up, and two in each round: one has its third turn, the other has not.
+        let outcome = interrupted_after(7).expect("two rounds are complete");
         assert_eq!((outcome.rounds, outcome.measured.len()), (2, 2));
+        for measured in &outcome.measured {
+            assert_eq!(measured.nanoseconds, flat(1e9), "{measured:?}");
+        }
         assert_eq!(outcome.measured[1].ratio, flat(1.0));
-        assert!(after(3).is_none());
-        assert!(after(1).is_none());
+        // Not one round is complete, or not even the warming up.
+        assert!(interrupted_after(3).is_none());
+        assert!(interrupted_after(1).is_none());
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Options {
     pub save: Option<String>,
     /// The name of the run to compare with.
     pub against: Option<String>,
+    /// Whether figures and charts are to go into the documents.
+    pub publish: bool,
     /// Where the reports go.
     pub folder: PathBuf,
 }
@@ -34,6 +36,7 @@ impl Options {
             list: false,
             save: None,
             against: None,
+            publish: false,
             folder: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bench"),
         };
         let mut arguments = arguments.iter();
@@ -47,16 +50,23 @@ impl Options {
             match argument.as_str() {
                 "--quick" => options.quick = true,
                 "--list" => options.list = true,
+                "--publish" => options.publish = true,
                 "--save" => options.save = Some(name(value("a name")?)?),
                 "--against" => options.against = Some(name(value("the name of a saved run")?)?),
                 "--out" => options.folder = value("a folder")?.into(),
                 flag if flag.starts_with('-') => {
                     return Err(format!(
-                        "there is no option `{flag}`; there are --quick, --list, --save NAME and --against NAME"
+                        "there is no option `{flag}`; there are --quick, --list, --save NAME, --against NAME and --publish"
                     ));
                 }
                 filter => options.filters.push(filter.to_owned()),
             }
+        }
+        if options.publish && !options.filters.is_empty() {
+            return Err(
+                "only a run of everything can be published: `--publish` takes no filters"
+                    .to_owned(),
+            );
         }
         Ok(options)
     }
@@ -190,6 +200,7 @@ mod tests {
             list: true,
             save: Some("mine".to_owned()),
             against: Some("v1.0".to_owned()),
+            publish: false,
             folder: "/tmp/x".into(),
         };
         assert_eq!(options, Ok(expected));
@@ -206,6 +217,11 @@ mod tests {
             ),
             (&["--save", "../here"], "`../here` cannot be the name"),
             (&["--save", "."], "`.` cannot be the name"),
+            (&["--against", "a/b"], "`a/b` cannot be the name"),
+            (
+                &["--publish", "cache"],
+                "only a run of everything can be published",
+            ),
         ] {
             let error = parse(arguments).unwrap_err();
             assert!(error.starts_with(expected), "{error}");

@@ -3,6 +3,7 @@
 mod html;
 mod markdown;
 pub(crate) mod numbers;
+mod published;
 pub mod row;
 mod sections;
 mod table;
@@ -92,20 +93,25 @@ impl Report {
         Ok(report)
     }
 
-    /// Adds what came out of a case, and writes the files.
+    /// Adds what came out of a case, in place of what came out of it before, and writes the files.
     ///
     /// # Errors
     ///
     /// If the files cannot be written.
     pub fn add(&mut self, group: &Group, case: &Case, outcome: Outcome) -> io::Result<()> {
-        self.entries.push(Entry {
+        let entry = Entry {
             group: group.name().to_owned(),
             case: case.name().to_owned(),
             per: case.per(),
             fair: case.fair(),
             place: case.place().cloned(),
             outcome,
-        });
+        };
+        let same = |other: &&mut Entry| other.group == entry.group && other.case == entry.case;
+        match self.entries.iter_mut().find(same) {
+            Some(before) => *before = entry,
+            None => self.entries.push(entry),
+        }
         self.write()
     }
 
@@ -137,6 +143,15 @@ impl Report {
         Ok(())
     }
 
+    /// Puts charts, medians and targets into the documents in a folder: `benchmarks.md`, between its marks, and `benchmarks/`.
+    ///
+    /// # Errors
+    ///
+    /// If the files cannot be read or written, or have no marks.
+    pub fn publish(&self, folder: &Path) -> io::Result<()> {
+        published::publish(self, folder)
+    }
+
     /// Whether any subject panicked.
     pub fn has_failures(&self) -> bool {
         self.entries
@@ -166,6 +181,7 @@ impl Report {
                 group: entry.group.clone(),
                 case: entry.case.clone(),
                 subject: measured.subject.to_owned(),
+                rounds: measured.nanoseconds.map_or(0, |_| entry.outcome.rounds),
                 nanoseconds: measured.nanoseconds,
                 per: entry.per.to_owned(),
                 ratio: measured.ratio,
@@ -187,13 +203,17 @@ impl Report {
         groups
     }
 
-    /// All files with their names.
-    fn files(&self) -> Vec<(String, String)> {
-        let charts: Vec<_> = self
-            .groups()
+    /// The charts of the groups that have something to draw.
+    fn charts(&self) -> Vec<(&str, String)> {
+        self.groups()
             .into_iter()
             .filter_map(|(group, entries)| Some((group, chart::draw(group, &entries)?)))
-            .collect();
+            .collect()
+    }
+
+    /// All files with their names.
+    fn files(&self) -> Vec<(String, String)> {
+        let charts = self.charts();
         let mut files = vec![
             ("report.json".to_owned(), self.json()),
             ("report.md".to_owned(), self.markdown()),
@@ -267,7 +287,7 @@ mod tests {
             group: "group".to_owned(),
             case: "a \"case\"".to_owned(),
             per: "child",
-            fair: "it is",
+            fair: "it is, even for Box<F>",
             place: None,
             outcome,
         };
@@ -288,8 +308,8 @@ mod tests {
     #[test]
     fn json_has_an_object_per_subject_and_ratios_for_peers() {
         let expected = r#"[
-  {"group": "group", "case": "a \"case\"", "subject": "trionics", "median_ns": 80.000, "low_ns": 40.000, "high_ns": 160.000, "per": "child", "figures": {"bytes": 96.000}},
-  {"group": "group", "case": "a \"case\"", "subject": "peer", "median_ns": 4000.000, "low_ns": 2000.000, "high_ns": 8000.000, "per": "child", "ratio": 0.20000, "ratio_low": 0.10000, "ratio_high": 0.40000, "figures": {"bytes": 192.000, "cleanup ran": "no"}},
+  {"group": "group", "case": "a \"case\"", "subject": "trionics", "median_ns": 80.000, "low_ns": 40.000, "high_ns": 160.000, "per": "child", "rounds": 3, "figures": {"bytes": 96.000}},
+  {"group": "group", "case": "a \"case\"", "subject": "peer", "median_ns": 4000.000, "low_ns": 2000.000, "high_ns": 8000.000, "per": "child", "ratio": 0.20000, "ratio_low": 0.10000, "ratio_high": 0.40000, "rounds": 3, "figures": {"bytes": 192.000, "cleanup ran": "no"}},
   {"group": "group", "case": "a \"case\"", "subject": "silent", "median_ns": null, "low_ns": null, "high_ns": null, "per": "child", "ratio": null, "ratio_low": null, "ratio_high": null, "figures": {"cleanup ran": "no"}}
 ]
 "#;
@@ -324,8 +344,8 @@ mod tests {
             "![The chart of the group group](group.svg)",
             "| case     | per   | trionics | peer               | other  |",
             "| a \"case\" | child | 80 ns    | 4 µs (ratio 0.200) | failed |",
-            "- a \"case\": it is.",
-            "| a \"case\" | peer     | 4 µs   | 2 µs  | 8 µs   | 0.200 | 0.100 | 0.400 |",
+            "- a \"case\": it is, even for Box\\<F>.",
+            "| a \"case\" | peer     | 4 µs   | 2 µs  | 8 µs   | 0.200 | 0.100 | 0.400 | 3      |",
             "| peer     | 192 (ratio 0.500) | no          |",
             "**other failed in a \"case\"**: out of luck",
         ] {
@@ -347,7 +367,7 @@ mod tests {
             "<svg ",
             "<td>a &quot;case&quot;</td>",
             "4 µs (ratio 0.200)",
-            "it is.",
+            "it is, even for Box&lt;F&gt;.",
             "out of luck",
         ] {
             assert!(html.contains(expected), "{expected}\nis not in\n{html}");
@@ -389,6 +409,11 @@ mod tests {
             ["group.svg", "report.html", "report.json", "report.md"]
         );
         assert!(written.is_complete() && written.has_failures());
+        // Measured again, it takes the place of the first time.
+        written.add(&group, &case, Outcome::default()).unwrap();
+        assert!(written.is_complete() && !written.has_failures());
+        let outcome = report().entries.remove(0).outcome;
+        written.add(&group, &case, outcome).unwrap();
 
         let saved = folder.join("saved/name");
         written.save(&saved).unwrap();

@@ -10,6 +10,7 @@ const OPTIONS: &[(&str, bool)] = &[
     ("--list", false),
     ("--save", true),
     ("--against", true),
+    ("--publish", false),
 ];
 
 /// Builds, measures, and leaves the reports in `target/bench`.
@@ -116,7 +117,7 @@ mod tests {
         for (arguments, expected) in [
             (
                 &["--quik"][..],
-                "has no option `--quik`; there are --quick, --list, --save, --against",
+                "has no option `--quik`; there are --quick, --list, --save, --against, --publish",
             ),
             (&["--out", "x"], "has no option `--out`"),
             (&["nursery", "--save"], "`--save` wants a name"),

@@ -27,7 +27,8 @@ Usage:
         --keep-going   go on after a step that failed
         --list         name the steps and end
 
-  cargo xtask bench [FILTER…] [--quick] [--save NAME] [--against NAME] [--list]
+  cargo xtask bench [FILTER…] [--quick] [--save NAME] [--against NAME] [--publish]
+                    [--list]
       Measure this library beside its peers: under an hour for everything, under
       ten minutes with --quick. Writes report.json, report.md, report.html and a
       chart per group to target/bench, also when it is interrupted, and prints
@@ -37,6 +38,7 @@ Usage:
         --save NAME    keep the reports as target/bench/saved/NAME
         --against NAME say what got slower since that run by more than the noise,
                        and end with exit code 1 if anything did
+        --publish      put tables, charts and targets into docs/benchmarks.md
         --list         name the groups, cases and subjects and end
 
   cargo xtask dependencies [--write]

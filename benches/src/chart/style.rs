@@ -35,8 +35,9 @@ pub(super) struct Styles {
 }
 
 /// What all subjects but ours and the floor are colored with, as Paul Tol's "muted" set has them.
-const COLORS: [&str; 7] = [
-    "#332288", "#44aa99", "#aa4499", "#999933", "#88ccee", "#117733", "#882255",
+const COLORS: [&str; 9] = [
+    "#332288", "#44aa99", "#aa4499", "#999933", "#88ccee", "#117733", "#882255", "#ddcc77",
+    "#cc6677",
 ];
 
 const MARKERS: [Marker; 4] = [Marker::Square, Marker::Up, Marker::Diamond, Marker::Down];

@@ -27,7 +27,7 @@ use tokio::{
 use tokio_stream::wrappers::BroadcastStream;
 use trionics::broadcast_receiver;
 
-use crate::{Case, Group, OURS};
+use crate::{Case, Group, OURS, figures::Figures};
 
 /// Values kept for slow subscribers, where a subject has such a window.
 const WINDOW: usize = 64;
@@ -842,6 +842,12 @@ fn free_running() -> Case {
     .subject("tokio, pump", || {
         || assert!(share_lost(pump_free_running(full_queue())) > 0.3)
     })
+    .figures(OURS, || lost(ours_free_running(full_queue())))
+    .figures("tokio, pump", || lost(pump_free_running(full_queue())))
+}
+
+fn lost(tasks: Vec<BoxFuture<'static, u64>>) -> Figures {
+    Figures::new().number("values lost, %", 100.0 * share_lost(tasks))
 }
 
 /// A queue that is full from the start: whoever pumps it never has to wait.

@@ -1,6 +1,6 @@
 //! `report.md`.
 
-use crate::report::{Report, sections};
+use crate::report::{Report, sections, table::plain};
 
 /// The whole report.
 pub(super) fn document(report: &Report) -> String {
@@ -24,7 +24,7 @@ pub(super) fn document(report: &Report) -> String {
     if let Some(comparison) = &report.comparison {
         text.push_str(&format!("\n## Against `{}`\n\n", comparison.name()));
         for line in comparison.lines() {
-            text.push_str(&format!("- {line}\n"));
+            text.push_str(&format!("- {}\n", plain(&line)));
         }
     }
     for (group, entries) in report.groups() {
@@ -40,13 +40,14 @@ pub(super) fn document(report: &Report) -> String {
         text.push_str(&medians);
         text.push_str("\nWhat is compared, and why that is fair:\n\n");
         for (cases, fair) in sections::fairness(&entries) {
-            text.push_str(&format!("- {cases}: {fair}.\n"));
+            text.push_str(&format!("- {}: {}.\n", plain(&cases), plain(fair)));
         }
         for table in entries.iter().filter_map(|entry| sections::figures(entry)) {
             text.push_str(&format!("\n{}", table.markdown()));
         }
         text.push_str(&spreads);
         for (subject, case, message) in sections::failures(&entries) {
+            let [subject, case, message] = [subject, case, message].map(plain);
             text.push_str(&format!("\n**{subject} failed in {case}**: {message}\n"));
         }
     }

@@ -16,6 +16,8 @@ pub struct Row {
     pub case: String,
     /// [`OURS`] or a peer's name.
     pub subject: String,
+    /// How many rounds its times are the median of.
+    pub rounds: usize,
     /// Nanoseconds per unit.
     pub nanoseconds: Option<Spread>,
     /// The unit.
@@ -45,6 +47,9 @@ fn object(row: &Row) -> String {
     fields.push(("per", quoted(&row.per)));
     if row.subject != OURS {
         fields.extend(spread(RATIOS, row.ratio, 5));
+    }
+    if row.nanoseconds.is_some() {
+        fields.push(("rounds", row.rounds.to_string()));
     }
     if !row.figures.is_empty() {
         let figures = row.figures.iter().map(|(name, figure)| match figure {
@@ -126,6 +131,10 @@ fn row(object: &Value) -> Result<Row, String> {
         group: text("group")?,
         case: text("case")?,
         subject: text("subject")?,
+        rounds: object
+            .get("rounds")
+            .and_then(Value::number)
+            .unwrap_or_default() as usize,
         nanoseconds: spread(TIMES),
         per: text("per")?,
         ratio: spread(RATIOS),

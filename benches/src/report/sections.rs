@@ -158,7 +158,7 @@ pub(super) fn fairness(entries: &[&Entry]) -> Vec<(String, &'static str)> {
 /// A row per case and subject.
 pub(super) fn spreads(entries: &[&Entry]) -> Table {
     let mut table = Table::new([
-        "case", "subject", "median", "low", "high", "ratio", "low", "high",
+        "case", "subject", "median", "low", "high", "ratio", "low", "high", "rounds",
     ]);
     for entry in entries {
         for measured in &entry.outcome.measured {
@@ -176,6 +176,7 @@ pub(super) fn spreads(entries: &[&Entry]) -> Table {
                 Some(Spread { low, median, high }) => [median, low, high].map(figure),
                 None => ["", "", ""].map(str::to_owned),
             });
+            row.push(entry.outcome.rounds.to_string());
             table.row(row);
         }
     }

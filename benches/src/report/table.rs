@@ -74,9 +74,14 @@ impl Table {
     }
 }
 
-/// Text within a Markdown table: a bar would end the cell, an angle bracket begin a tag.
+/// Text within a Markdown table: a bar would end the cell.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('<', "\\<")
+    plain(text).replace('|', "\\|")
+}
+
+/// Text within Markdown: an angle bracket would begin a tag.
+pub(super) fn plain(text: &str) -> String {
+    text.replace('<', "\\<")
 }
 
 #[cfg(test)]

@@ -2,15 +2,17 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     hash::{BuildHasher, Hash},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
 use hashbrown::Equivalent;
 use trionics_errgroup::{AnyError, Failure, LibraryFailure};
 use trionics_gather::AsyncContext;
-use trionics_nursery::internal::current_tag;
+use trionics_nursery::internal::{current_tag, is_cancelled};
 
 use crate::{
     core::{Core, Entered, Newcomer, RunContext},
@@ -193,6 +195,7 @@ where
     ///
     /// Who is cancelled or dropped while waiting gives up its place in the queue; the set-up goes on for
     /// those who wait, and the next one is the opener. If nobody else waits, it is cancelled and unwound.
+    /// Who is being cancelled when the cache is closed is stopped, not refused.
     ///
     /// # Examples
     ///
@@ -383,6 +386,12 @@ where
                 Outcome::Absent | Outcome::Closed | Outcome::Over(_) => break,
             }
         }
+        // Who is cancelled together with the service is stopped here, and has not failed.
+        poll_fn(|_cx| match is_cancelled() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        })
+        .await;
         Err(self.closed())
     }
 

@@ -105,6 +105,53 @@ fn a_cancelled_nursery_tears_everything_down_in_order() {
     });
 }
 
+/// A nursery with service and users is cancelled before some of the users have run at all: they are stopped like the rest,
+/// and do not fail because the cache is closed by now.
+#[test]
+fn who_comes_late_to_a_cancelled_nursery_is_stopped_and_not_refused() {
+    testing::for_each_seed(20, || async {
+        let (cache, notes) = (Cache::new(), Notes::new());
+        let scope = CancelScope::new();
+        let stopped = scope.run(open_nursery(async |n: Nursery<'_, Word>| {
+            n.start_soon(cache.serve());
+            open_nursery(async |users: Nursery<'_, Word>| {
+                seconds(1).await;
+                // More than a nursery polls at once.
+                for _ in 0..600 {
+                    let resource = Resource::new("a", &notes);
+                    let make = move || resource.context();
+                    let body = async |_hit, _value| {
+                        seconds(1000).await;
+                        Ok(())
+                    };
+                    users.start_soon(maybe_open_context(&cache, "a", make, body));
+                }
+                scope.cancel("just now");
+                seconds(1000).await;
+                Ok(())
+            })
+            .await
+        }));
+        assert!(stopped.await.is_err());
+        assert!(cache.is_empty());
+    });
+}
+
+/// An open that is refused and cancelled, and then polled where nothing is cancelled, says that it was refused.
+#[test]
+fn a_refusal_is_kept_for_whoever_survives_the_cancellation() {
+    let (cache, notes) = (Cache::new(), Notes::new());
+    testing::run(async {
+        cache.close();
+        let resource = Resource::new("a", &notes);
+        let mut open = Box::pin(cache.open("a", move || resource.context()));
+        let scope = CancelScope::new();
+        scope.cancel("before it begins");
+        assert!(scope.run(&mut open).await.is_err());
+        assert_closed(open.await);
+    });
+}
+
 /// The service is in a shield: a cancellation around the shield does not reach its users.
 #[test]
 fn a_shielded_service_keeps_its_users() {

@@ -1,8 +1,19 @@
 //! Cleanup that awaits.
 
-use std::future::{Future, ready};
+use std::{
+    future::{Future, ready},
+    panic::Location,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+};
 
+use pin_project_lite::pin_project;
 use trionics_errgroup::Failure;
+use trionics_nursery::{
+    Shield,
+    internal::{refuses_frames, shield_at},
+};
 
 use crate::{context::BlockEnd, gather::with_context, pair::acm_pair};
 
@@ -25,6 +36,9 @@ use crate::{context::BlockEnd, gather::with_context, pair::acm_pair};
 /// If a scope around it is cancelled, the body unwinds, the cleanup runs, and the future then stays
 /// pending until the enclosing frame drops it. If it is dropped from outside, the cleanup does not run,
 /// which is reported; if it was never polled, there is nothing to clean up.
+///
+/// In code that goes on after a shield although it has been cancelled, where nothing else may begin, the body
+/// does not begin either; the cleanup runs, and is told [`BlockEnd::Cancelled`].
 ///
 /// # Examples
 ///
@@ -63,6 +77,81 @@ where
     F: FnOnce(BlockEnd) -> Fut,
     Fut: Future<Output = Result<(), Failure<E>>>,
 {
-    let context = acm_pair(ready(Ok(((), ()))), |(), end| cleanup(end));
-    with_context(context, |()| body)
+    let owed = Owed::new(cleanup);
+    let context = {
+        let owed = owed.clone();
+        acm_pair(ready(Ok(((), ()))), move |(), end| {
+            let cleanup = owed.take().expect("it is run once");
+            cleanup(end)
+        })
+    };
+    Finally {
+        work: with_context(context, |()| body),
+        alone: None,
+        owed: Some(owed),
+        location: Location::caller(),
+    }
+}
+
+/// A cleanup that has to be run by whoever takes it.
+struct Owed<F>(Arc<Mutex<Option<F>>>);
+
+impl<F> Owed<F> {
+    fn new(cleanup: F) -> Self {
+        Self(Arc::new(Mutex::new(Some(cleanup))))
+    }
+
+    fn take(&self) -> Option<F> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<F> Clone for Owed<F> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+pin_project! {
+    struct Finally<W, F, Fut> {
+        #[pin]
+        work: W,
+        // The cleanup, where the body may not begin.
+        #[pin]
+        alone: Option<Shield<Fut>>,
+        // `None` once it has been polled.
+        owed: Option<Owed<F>>,
+        location: &'static Location<'static>,
+    }
+}
+
+impl<T, E, W, F, Fut> Future for Finally<W, F, Fut>
+where
+    W: Future<Output = Result<T, Failure<E>>>,
+    F: FnOnce(BlockEnd) -> Fut,
+    Fut: Future<Output = Result<(), Failure<E>>>,
+{
+    type Output = Result<T, Failure<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(owed) = this.owed.take()
+            && refuses_frames()
+        {
+            // It parks for good, without a look at its body.
+            let parked = this.work.as_mut().poll(cx).is_pending();
+            debug_assert!(parked);
+            let cleanup = owed.take().expect("it has not been run");
+            let alone = shield_at(this.location, cleanup(BlockEnd::Cancelled));
+            this.alone.set(Some(alone));
+        }
+        if let Some(alone) = this.alone.as_mut().as_pin_mut() {
+            let cleaned = ready!(alone.poll(cx));
+            this.alone.set(None);
+            if let Err(failure) = cleaned {
+                return Poll::Ready(Err(failure));
+            }
+        }
+        this.work.poll(cx)
+    }
 }

@@ -595,6 +595,54 @@ fn a_failing_cleanup_masks_nothing() {
     assert_eq!(failure.into_leaf().unwrap(), "cleanup");
 }
 
+/// What was acquired in a shield is given back, although the code behind the shield may begin nothing.
+#[test]
+fn a_cleanup_behind_a_shield_in_cancelled_code_runs_without_its_body() {
+    for cleanup_fails in [false, true] {
+        let scope = CancelScope::new();
+        let (notes, acquired, closing) = (Notes::new(), Gate::new(), Gate::new());
+        let work = async {
+            loop {
+                notes.add("round");
+                shield(acquired.wait()).await;
+                finally(
+                    async {
+                        notes.add("body");
+                        Ok(())
+                    },
+                    async |end| {
+                        closing.wait().await;
+                        notes.add(format!("cleanup: {end:?}"));
+                        if cleanup_fails {
+                            Err("cleanup")
+                        } else {
+                            Ok(())
+                        }
+                        .map_err(Failure::<Word>::from)
+                    },
+                )
+                .await?;
+            }
+        };
+        let mut probe = Probe::new(scope.run(async {
+            let outcome: Outcome<()> = work.await;
+            outcome
+        }));
+        probe.waits();
+        scope.cancel("stop");
+        probe.waits();
+        acquired.open();
+        probe.waits();
+        closing.open();
+        let outcome = probe.ends();
+        assert_eq!(notes.take(), ["round", "cleanup: Cancelled"]);
+        match outcome {
+            Ok(outcome) => assert_eq!(errors(&outcome.unwrap_err()), ["cleanup"]),
+            Err(_) => assert!(!cleanup_fails),
+        }
+    }
+}
+
 #[test]
 fn what_was_never_polled_is_not_cleaned_up() {
     let notes = Notes::new();

@@ -437,15 +437,15 @@ fn rule_07_an_exit_shields_carried_work_whose_scope_has_ended_in_a_cancelled_one
         let place = RefCell::new(None);
         let context = acm(async |slot: Slot<()>| {
             let inner = CancelScope::new();
-            let made = inner.run(async {
+            let making = inner.run(async {
                 let mut carried = Box::pin(in_current_scope(never()));
                 if polled_before {
                     assert!(poll_once(&mut carried).await.is_none());
                 }
                 scope.cancel("stop");
-                carried
+                *place.borrow_mut() = Some(carried);
             });
-            *place.borrow_mut() = Some(made.await.unwrap());
+            making.await.unwrap();
             slot.provide(()).await;
             gate.wait().await;
             Ok::<(), Failure<Word>>(())

@@ -156,6 +156,15 @@ pub fn is_cancelled() -> bool {
     with(|current| current.is_some_and(Current::is_effective))
 }
 
+/// Whether a frame that starts here, unless it is a shield, parks without being polled.
+pub fn refuses_frames() -> bool {
+    // A frame that has had to wait has a node.
+    with(|current| {
+        let node = current.and_then(Current::known_node);
+        node.is_some_and(|node| node.refuses_frames())
+    })
+}
+
 /// The node of the current frame, made now if need be.
 pub(crate) fn node() -> Option<Arc<Node>> {
     with(|current| current.map(Current::node))

@@ -137,13 +137,14 @@ pub use crate::{
 pub mod internal {
     pub use crate::{
         block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, MakeBlock, RunBlock},
-        current::is_cancelled,
+        current::{is_cancelled, refuses_frames},
         frame::RETURNS_ONCE,
         nursery::{
             open_local_with, open_with,
             raw::{BodyEnd, RawEnd, RawNursery, open_children},
         },
         scope::{cancel_scope, move_scope, scope_at},
+        shield::shield_at,
         tag::{Tag, current_tag, set_tag},
     };
 }

@@ -54,7 +54,12 @@ use crate::{
 /// ```
 #[track_caller]
 pub fn shield<F: Future>(future: F) -> Shield<F> {
-    let node = Node::new(FrameKind::Shield, Location::caller());
+    shield_at(Location::caller(), future)
+}
+
+/// For the sibling crates: [`shield`], made where `location` says.
+pub fn shield_at<F: Future>(location: &'static Location<'static>, future: F) -> Shield<F> {
+    let node = Node::new(FrameKind::Shield, location);
     Shield {
         framed: Framed::new(future, Frame::new(node).reporting_drop()),
     }

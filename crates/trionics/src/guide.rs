@@ -30,6 +30,7 @@ pages! {
     coming_from: "coming-from.md",
     cancellation: "cancellation.md",
     cancellation_edges: "cancellation-edges.md",
+    compile_errors: "compile-errors.md",
     mistakes: "mistakes.md",
     questions: "questions.md",
     architecture: "architecture.md",
