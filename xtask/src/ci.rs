@@ -209,7 +209,7 @@ fn steps() -> Vec<Step> {
                 "tests under AddressSanitizer",
                 &format!("test --package {package} --lib --tests --target {SANITIZED_TARGET}"),
             )
-            .env("RUSTFLAGS", "-Zsanitizer=address")
+            .env("RUSTFLAGS", "-Zsanitizer=address --cfg trionics_sanitize")
             .env("ASAN_OPTIONS", options)
             .env("CARGO_TARGET_DIR", target().join("sanitized")),
         );

@@ -11,8 +11,10 @@ use std::{
 use super::Header;
 use crate::sync::{AtomicUsize, Ordering};
 
+/// In a model, and under a sanitizer, chunks are as small as can be, and begin with the first child.
+const TINY: bool = cfg!(any(trionics_shuttle, trionics_sanitize));
 /// How many children of a nursery have allocations of their own before it has an arena.
-const FIRST_ALONE: u32 = 2;
+const FIRST_ALONE: u32 = if TINY { 0 } else { 2 };
 /// Children of how many sizes have places; others have allocations of their own.
 const N_SIZES: usize = 2;
 /// The largest place.
@@ -20,9 +22,9 @@ const MAX_BYTES: usize = 512;
 /// The sizes of places, and of what comes before them in a chunk, are multiples of this, which is also their alignment.
 const UNIT: usize = 16;
 /// How many places the first chunk of a size has, …
-const FIRST_PLACES: usize = if cfg!(trionics_sanitize) { 1 } else { 8 };
+const FIRST_PLACES: usize = if TINY { 1 } else { 8 };
 /// … and at most how many bytes the places of a later one have, each of which has twice as many as the one before.
-const MAX_CHUNK: usize = if cfg!(trionics_sanitize) { 1 } else { 4096 };
+const MAX_CHUNK: usize = if TINY { 1 } else { 4096 };
 /// How many chunks are looked at before a new one is made.
 const LOOKS: usize = 2;
 /// In `Chunk::gone`: the arena has gone.
@@ -383,5 +385,130 @@ impl List {
         // SAFETY: it is in this list.
         unsafe { self.remove(first) };
         Some(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A place that is in use, with a mark all over it.
+    struct Used {
+        at: NonNull<Header>,
+        units: u16,
+        bytes: usize,
+        mark: u8,
+    }
+
+    impl Used {
+        fn new(place: &Place, bytes: usize, mark: u8) -> Self {
+            assert_eq!(place.at.addr().get() % UNIT, 0, "places are aligned");
+            // SAFETY: the place is ours, and so large.
+            unsafe { place.at.write_bytes(mark, bytes) };
+            Self {
+                at: place.at.cast(),
+                units: place.units,
+                bytes,
+                mark,
+            }
+        }
+
+        /// Nobody else has written to the place.
+        fn check(&self) {
+            // SAFETY: the place is ours, and has been written to.
+            let all =
+                unsafe { std::slice::from_raw_parts(self.at.cast::<u8>().as_ptr(), self.bytes) };
+            assert!(all.iter().all(|byte| *byte == self.mark), "places overlap");
+        }
+    }
+
+    fn n_chunks(arena: &Arena) -> usize {
+        let mut n = 0;
+        for size in arena.sizes.iter().flat_map(|sizes| sizes.iter()) {
+            n += usize::from(size.current.is_some());
+            for list in [&size.with_room, &size.full] {
+                let mut next = list.first;
+                while let Some(chunk) = next {
+                    n += 1;
+                    // SAFETY: it is in the list.
+                    next = unsafe { (*chunk.as_ptr()).next };
+                }
+            }
+        }
+        n
+    }
+
+    fn layout(bytes: usize) -> Layout {
+        Layout::from_size_align(bytes, 8).expect("a layout")
+    }
+
+    /// Numbers in no order.
+    fn random(state: &mut u64) -> usize {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        (*state >> 16) as usize
+    }
+
+    #[test]
+    fn places_do_not_overlap_and_are_used_again() {
+        let mut state = 0x9e37_79b9_7f4a_7c15;
+        let mut arena = Arena::default();
+        let mut used: Vec<Used> = Vec::new();
+        for step in 0..20_000 {
+            // It grows and shrinks by turns.
+            let grows = step / 500 % 2 == 0;
+            if used.is_empty() || random(&mut state) % 4 < if grows { 3 } else { 1 } {
+                let bytes = [96, 160, 240][random(&mut state) % 3];
+                if let Some(place) = arena.take(layout(bytes)) {
+                    used.push(Used::new(&place, bytes, step as u8));
+                }
+            } else {
+                let index = random(&mut state) % used.len();
+                let gone = used.swap_remove(index);
+                gone.check();
+                // SAFETY: nobody uses the place any more.
+                unsafe {
+                    if random(&mut state) % 3 == 0 {
+                        let_go(gone.at, gone.units);
+                    } else {
+                        arena.give_back(gone.at, gone.units);
+                    }
+                }
+            }
+        }
+        used.iter().for_each(Used::check);
+        drop(arena);
+        used.iter().for_each(Used::check);
+        for gone in used {
+            // SAFETY: nobody uses the place any more; the last one frees its chunk.
+            unsafe { let_go(gone.at, gone.units) };
+        }
+    }
+
+    #[test]
+    fn chunks_that_are_left_are_given_back() {
+        let mut arena = Arena::default();
+        let places: Vec<_> = (0..10_000).filter_map(|_| arena.take(layout(96))).collect();
+        assert!(n_chunks(&arena) > 100);
+        for place in places {
+            // SAFETY: nobody uses the place any more.
+            unsafe { arena.give_back(place.at.cast(), place.units) };
+        }
+        assert_eq!(n_chunks(&arena), 1, "the current one");
+    }
+
+    #[test]
+    fn places_that_go_elsewhere_do_not_pile_up() {
+        let mut arena = Arena::default();
+        let mut most = 0;
+        for _ in 0..100_000 {
+            if let Some(place) = arena.take(layout(96)) {
+                // SAFETY: nobody uses the place any more.
+                unsafe { let_go(place.at.cast(), place.units) };
+            }
+            most = most.max(n_chunks(&arena));
+        }
+        assert!(most <= 4, "{most} chunks for one place at a time");
     }
 }
