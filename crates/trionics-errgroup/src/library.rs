@@ -117,6 +117,9 @@ impl LibraryFailure {
 
 /// Why a child gave no value; the failure itself is the nursery's.
 ///
+/// `?` may pass it on: a nursery leaves it out where it has the child's own failure, and who passes on
+/// that a child was cancelled, and is cancelled together with it, counts as stopped.
+///
 /// # Examples
 ///
 /// ```

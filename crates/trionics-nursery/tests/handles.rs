@@ -72,6 +72,39 @@ fn who_passes_on_that_a_child_has_failed_adds_nothing_to_its_failure() {
 }
 
 #[test]
+fn who_is_cancelled_with_the_child_it_waits_for_has_not_failed() {
+    let scope = CancelScope::new();
+    let waiting = async |n: Nursery<'_>| {
+        let first = n.spawn(async {
+            never().await;
+            Ok(())
+        });
+        let second = n.spawn(async { Ok(first.await?) });
+        Ok(second.await?)
+    };
+    let mut probe = Probe::new(scope.run(open_nursery(waiting)));
+    probe.waits();
+    scope.cancel("stop");
+    assert!(probe.ends().is_err(), "the scope hears of it");
+
+    let place = Drawer::new();
+    let mut probe = Probe::new(open_nursery(async |n: Nursery<'_>| {
+        place.put(n.clone());
+        waiting(n).await
+    }));
+    probe.waits();
+    place.take().cancel("stop");
+    assert_failure!(probe.ends().unwrap_err(), [cancelled]);
+
+    let failure = ends(open_nursery(async |n: Nursery<'_>| {
+        n.start_soon(async { Err(Failure::text("no")) });
+        waiting(n).await
+    }))
+    .unwrap_err();
+    assert_failure!(failure, [text "no"]);
+}
+
+#[test]
 fn that_a_child_has_failed_is_kept_where_it_is_all_that_is_known_or_more_is_said() {
     let outer = ends(
         NurseryOptions::new()

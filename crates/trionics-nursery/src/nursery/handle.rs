@@ -247,17 +247,32 @@ impl<V, E, S: Sink<V>, C: Future<Output = Result<V, Failure<E>>>> Future for Spa
     }
 }
 
+/// What is all that a failure says of a child that somebody waited for.
+fn echo<E>(failure: &Failure<E>) -> Option<ChildEnded> {
+    match failure.as_library() {
+        Some(LibraryFailure::ChildEnded(ended))
+            if failure.notes().len() == 0 && failure.cause().is_none() =>
+        {
+            Some(*ended)
+        }
+        _ => None,
+    }
+}
+
 /// Whoever waited for a child and passes on that it failed adds nothing to the child's own failure.
 pub(super) fn forget_echoes<E>(failures: &mut Vec<Failure<E>>) {
     fn is_echo<E>(failure: &Failure<E>) -> bool {
-        let ended = match failure.as_library() {
-            Some(LibraryFailure::ChildEnded(ended)) => *ended,
-            _ => return false,
-        };
-        let has_more = failure.notes().len() > 0 || failure.cause().is_some();
-        matches!(ended, ChildEnded::Failed | ChildEnded::Panicked) && !has_more
+        matches!(
+            echo(failure),
+            Some(ChildEnded::Failed | ChildEnded::Panicked)
+        )
     }
     if !failures.iter().all(is_echo) {
         failures.retain(|failure| !is_echo(failure));
     }
+}
+
+/// Whoever is cancelled together with the child that it waited for, and passes that on, was stopped and has not failed.
+pub(super) fn is_echo_of_cancellation<E>(failure: &Failure<E>) -> bool {
+    echo(failure) == Some(ChildEnded::Cancelled)
 }

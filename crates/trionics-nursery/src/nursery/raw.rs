@@ -16,7 +16,7 @@ use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 use super::{
     child::{Crew, Removed, Running, Seat, Turn},
     finish::FinishSlot,
-    handle::forget_echoes,
+    handle::{forget_echoes, is_echo_of_cancellation},
     member::Queue,
 };
 use crate::{
@@ -422,6 +422,7 @@ where
                             None => Some(value),
                         };
                     }
+                    BodyEnd::Failed(failure) if self.is_stop(&failure) => self.note_stop(),
                     BodyEnd::Failed(failure) => {
                         self.trouble().failures.push(failure);
                         self.cancel(CancelReason::BodyFailed, self.crew.body_member().location());
@@ -511,12 +512,21 @@ where
 
     /// A child has failed.
     fn fail(&mut self, failure: Failure<E>, child: &FrameInfo) {
+        if self.is_stop(&failure) {
+            self.note_stop();
+            return;
+        }
         self.trouble().failures.push(failure);
         if !self.supervises {
             let location = child.location();
             let child = child.name().map(|name| name.to_owned().into());
             self.cancel(CancelReason::ChildFailed { child }, location);
         }
+    }
+
+    /// Whoever failed has only heard of the cancellation.
+    fn is_stop(&self, failure: &Failure<E>) -> bool {
+        is_echo_of_cancellation(failure) && self.is_effective()
     }
 
     fn note_stop(&mut self) {
