@@ -659,7 +659,10 @@ impl<K, T, E> Core<K, T, E> {
             let ticket = &mut state.tickets[id];
             match ticket.outcome.take() {
                 Some(outcome) => {
-                    effects.drop_later([Garbage::Ticket(state.tickets.remove(id))]);
+                    let ticket = state.tickets.remove(id);
+                    if !ticket.is_bare() {
+                        effects.drop_later([Garbage::Ticket(ticket)]);
+                    }
                     if outcome.is_trouble() {
                         state.n_undelivered -= 1;
                         if state.closed {
@@ -1000,9 +1003,6 @@ impl<K, T, E> Core<K, T, E> {
             };
             let phase = mem::replace(&mut place.phase, Phase::Over);
             let has_opened = place.has_opened;
-            effects.drop_later((place.set_up.take()).into_iter().map(Garbage::Scope));
-            effects.drop_later(place.blocks.drain().map(Garbage::Scope));
-            effects.drop_later((place.task.take()).into_iter().map(Garbage::Waker));
             if matches!(phase, Phase::Requested | Phase::WithoutRoom) {
                 if let Phase::WithoutRoom = phase {
                     state.without_room.remove(&generation);
@@ -1035,7 +1035,11 @@ impl<K, T, E> Core<K, T, E> {
             if state.closed || !state.places[at].indexed {
                 state.dismiss_all(at, effects);
             }
-            if state.places[at].line.first().is_some() {
+            let place = &mut state.places[at];
+            if place.line.first().is_some() {
+                effects.drop_later((place.set_up.take()).into_iter().map(Garbage::Scope));
+                effects.drop_later(place.blocks.drain().map(Garbage::Scope));
+                effects.drop_later((place.task.take()).into_iter().map(Garbage::Waker));
                 state.request(at, self.limits(), effects);
             } else {
                 state.remove_place(at, &self.index, effects);

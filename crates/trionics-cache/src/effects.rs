@@ -1,6 +1,7 @@
 //! What a change of the state sets off, once its lock is released.
 
 use std::{
+    mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
     task::Waker,
@@ -10,6 +11,7 @@ use trionics_nursery::{CancelScope, internal::Tag};
 
 use crate::{
     core::{Core, Place},
+    few::Few,
     identity::Identity,
     ticket::{Outcome, Ticket},
     trouble::Trouble,
@@ -21,10 +23,10 @@ pub(crate) struct Effects<'a, K, T, E> {
     /// What is cancelled, and why: set-ups that nobody waits for, blocks of users who have to leave.
     cancelled: Vec<(CancelScope, &'static str)>,
     /// Woken in order.
-    pub(crate) wakers: Vec<Waker>,
+    pub(crate) wakers: Few<Waker, 2>,
     /// Values whose exits begin when they have been dropped.
-    pub(crate) leaving: Vec<(usize, u64, T)>,
-    garbage: Vec<Garbage<K, T, E>>,
+    pub(crate) leaving: Few<(usize, u64, T), 1>,
+    garbage: Few<Garbage<K, T, E>, 2>,
     /// What went wrong when the service was gone already.
     pub(crate) too_late: Vec<Trouble<E>>,
 }
@@ -49,9 +51,9 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
         Self {
             core,
             cancelled: Vec::new(),
-            wakers: Vec::new(),
-            leaving: Vec::new(),
-            garbage: Vec::new(),
+            wakers: Few::new(),
+            leaving: Few::new(),
+            garbage: Few::new(),
             too_late: Vec::new(),
         }
     }
@@ -82,10 +84,16 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
 }
 
 impl<K, T, E> Drop for Effects<'_, K, T, E> {
+    #[inline]
     fn drop(&mut self) {
-        if self.is_empty() {
-            return;
+        if !self.is_empty() {
+            self.take_place();
         }
+    }
+}
+
+impl<K, T, E> Effects<'_, K, T, E> {
+    fn take_place(&mut self) {
         // A panic of one of these must not keep the others from their effect.
         let mut panicked = None;
         let mut guarded = |effect: &mut dyn FnMut()| {
@@ -98,12 +106,12 @@ impl<K, T, E> Drop for Effects<'_, K, T, E> {
                 scope.cancel(reason);
             });
         }
-        for (at, generation, value) in self.leaving.drain(..) {
+        for (at, generation, value) in mem::replace(&mut self.leaving, Few::new()) {
             let mut value = Some(value);
             guarded(&mut || drop(value.take()));
             guarded(&mut || self.core.release(at, generation));
         }
-        for waker in self.wakers.drain(..) {
+        for waker in mem::replace(&mut self.wakers, Few::new()) {
             let mut waker = Some(waker);
             guarded(&mut || {
                 if let Some(waker) = waker.take() {
@@ -111,7 +119,7 @@ impl<K, T, E> Drop for Effects<'_, K, T, E> {
                 }
             });
         }
-        for garbage in self.garbage.drain(..) {
+        for garbage in mem::replace(&mut self.garbage, Few::new()) {
             let mut garbage = Some(garbage);
             guarded(&mut || drop(garbage.take()));
         }

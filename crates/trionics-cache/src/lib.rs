@@ -42,6 +42,7 @@ mod core;
 mod cycle;
 mod default;
 mod effects;
+mod few;
 mod hash;
 mod identity;
 mod index;
