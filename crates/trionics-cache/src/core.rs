@@ -39,8 +39,8 @@ use crate::{
     lease::LeaseEnd,
     options::{Settings, WhenFull},
     statistics::Statistics,
-    sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock},
-    tenure::Tenure,
+    sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock},
+    tenure::{Spares, Tenure, Terms},
     ticket::{Line, Outcome, Ticket},
     trouble::Trouble,
 };
@@ -59,10 +59,16 @@ pub(crate) struct Core<K, T, E> {
     state: Mutex<State<K, T, E>>,
     /// How many handles to the cache there are.
     n_handles: AtomicUsize,
+    n_superseded: Apart<AtomicU64>,
 }
+
+/// On a cache line of its own: it is read often, beside what is changed often.
+#[repr(align(64))]
+struct Apart<T>(T);
 
 struct State<K, T, E> {
     places: Slab<Place<K, T, E>>,
+    spares: Spares<K, T, E>,
     /// Those who wait: to be given a value, or for the end of an exit.
     tickets: Slab<Ticket<K, T, E>>,
     /// Set-ups that the service has yet to begin: places and generations.
@@ -100,10 +106,10 @@ pub(crate) struct Place<K, T, E> {
     indexed: bool,
     keep_alive: Duration,
     generation: u64,
-    phase: Phase<K, T, E>,
+    pub(crate) phase: Phase<K, T, E>,
     line: Line,
     /// The scope of the generation's set-up.
-    set_up: Option<CancelScope>,
+    pub(crate) set_up: Option<CancelScope>,
     /// The value was provided.
     has_opened: bool,
     /// The context or the service wants to end: nobody joins, and who is there is asked to leave.
@@ -111,12 +117,12 @@ pub(crate) struct Place<K, T, E> {
     /// The ticket of the last user, who waits for the end of the exit.
     listener: Option<usize>,
     /// Users' blocks, which are cancelled when the place is evicted.
-    blocks: Slab<CancelScope>,
+    pub(crate) blocks: Slab<CancelScope>,
     /// The generation's own task, which waits for its users to leave.
-    task: Option<Waker>,
+    pub(crate) task: Option<Waker>,
 }
 
-enum Phase<K, T, E> {
+pub(crate) enum Phase<K, T, E> {
     /// The cache is full.
     WithoutRoom,
     /// The service has yet to begin the set-up.
@@ -178,6 +184,17 @@ pub(crate) enum Work<E> {
     Nothing,
 }
 
+impl<K, T, E> Phase<K, T, E> {
+    /// What of it is to be dropped outside the lock.
+    pub(crate) fn into_garbage(self) -> Option<Garbage<K, T, E>> {
+        match self {
+            Self::Idle { value, .. } => Some(Garbage::Value(value)),
+            Self::Open { tenure } => Some(Garbage::Past(tenure)),
+            _ => None,
+        }
+    }
+}
+
 impl<K, T, E> State<K, T, E> {
     fn new_number(&mut self) -> u64 {
         self.next_number += 1;
@@ -185,7 +202,7 @@ impl<K, T, E> State<K, T, E> {
     }
 
     fn wake_service(&mut self, effects: &mut Effects<K, T, E>) {
-        effects.wakers.extend(self.service.take());
+        effects.wake(self.service.take());
     }
 
     /// The place, if it still has this generation.
@@ -212,7 +229,7 @@ impl<K, T, E> State<K, T, E> {
         }
         self.n_undelivered += usize::from(outcome.is_trouble());
         let ticket = &mut self.tickets[id];
-        effects.wakers.extend(ticket.waker.take());
+        effects.wake(ticket.waker.take());
         effects.drop_later(ticket.edge.take().and_then(Edge::cut).map(Garbage::Tag));
         ticket.outcome = Some(outcome);
     }
@@ -256,7 +273,7 @@ impl<K, T, E> State<K, T, E> {
         if place.indexed {
             effects.drop_later((index.remove(place.hash, at)).into_iter().map(Garbage::Key));
         }
-        effects.drop_later([Garbage::Place(place)]);
+        effects.drop_place(place);
         if self.closed {
             self.wake_service(effects);
         }
@@ -313,14 +330,8 @@ impl<K, T, E> Place<K, T, E> {
             effects.leaving.push((at, self.generation, value));
         } else {
             self.phase = Phase::Leaving { released: true };
-            effects.wakers.extend(self.task.take());
+            effects.wake(self.task.take());
         }
-    }
-
-    /// The key does not lead here any more.
-    fn supersede(&mut self) {
-        self.indexed = false;
-        self.identity.supersede(self.generation);
     }
 }
 
@@ -331,6 +342,7 @@ impl<K, T, E> Core<K, T, E> {
             settings,
             state: Mutex::new(State {
                 places: Slab::new(),
+                spares: Spares::new(),
                 tickets: Slab::new(),
                 requests: VecDeque::new(),
                 without_room: BTreeMap::new(),
@@ -350,6 +362,7 @@ impl<K, T, E> Core<K, T, E> {
                 n_teardowns: 0,
             }),
             n_handles: AtomicUsize::new(1),
+            n_superseded: Apart(AtomicU64::new(0)),
         })
     }
 
@@ -465,12 +478,13 @@ where
                 effects.drop_later([Garbage::Key(key)]);
                 return false;
             }
-            let new = tenure.place;
+            let terms = tenure.terms();
+            let new = terms.place;
             match self.index.place(hash, &key) {
                 Some(old) => {
                     self.index.redirect(hash, old, new);
                     let place = &mut state.places[old];
-                    place.supersede();
+                    self.supersede(place);
                     if let Phase::Idle { since, .. } = place.phase {
                         state.idle.remove(&since);
                         state.end_idle(old, effects);
@@ -492,7 +506,7 @@ where
                 }
                 None => self.index.insert(key, hash, new),
             }
-            if let Some(place) = state.place(new, tenure.generation) {
+            if let Some(place) = state.place(new, terms.generation) {
                 place.indexed = true;
                 self.index.set_open(hash, new, Arc::downgrade(tenure));
             }
@@ -576,7 +590,7 @@ where
                 Phase::Opening { unwanted: false } => {}
                 _ => return false,
             }
-            place.supersede();
+            self.supersede(place);
             effects.drop_later(
                 (self.index.remove(place.hash, at))
                     .into_iter()
@@ -597,7 +611,7 @@ where
             match &mut place.phase {
                 Phase::Idle { since, .. } => {
                     let before = mem::replace(since, number);
-                    effects.wakers.extend(place.task.take());
+                    effects.wake(place.task.take());
                     state.idle.remove(&before);
                     state.idle.insert(number, at);
                     true
@@ -625,29 +639,48 @@ where
 impl<K, T, E> Core<K, T, E> {
     /// Gives an idle resource a user again.
     fn revive(self: &Arc<Self>, state: &mut State<K, T, E>, at: usize) -> Arc<Tenure<K, T, E>> {
-        let place = &mut state.places[at];
-        let Phase::Idle { value, since } = mem::replace(&mut place.phase, Phase::Over) else {
+        let phase = &mut state.places[at].phase;
+        let Phase::Idle { value, since } = mem::replace(phase, Phase::Over) else {
             unreachable!("the caller has looked");
         };
         state.idle.remove(&since);
         state.n_hits += 1;
-        self.set_in_use(place, at, value)
+        self.set_in_use(state, at, value)
     }
 
     fn set_in_use(
         self: &Arc<Self>,
-        place: &mut Place<K, T, E>,
+        state: &mut State<K, T, E>,
         at: usize,
         value: T,
     ) -> Arc<Tenure<K, T, E>> {
-        let identity = Arc::clone(&place.identity);
-        let tenure = Tenure::new(value, Arc::clone(self), identity, at, place.generation);
+        let place = &mut state.places[at];
+        let terms = Terms {
+            core: Arc::clone(self),
+            identity: Arc::clone(&place.identity),
+            place: at,
+            generation: place.generation,
+        };
+        let tenure = state.spares.begin(value, terms, state.n_alive);
         let weak = Arc::downgrade(&tenure);
         if place.indexed {
             self.index.set_open(place.hash, at, Weak::clone(&weak));
         }
         place.phase = Phase::Open { tenure: weak };
         tenure
+    }
+
+    /// The key does not lead to this generation any more.
+    fn supersede(&self, place: &mut Place<K, T, E>) {
+        place.indexed = false;
+        place.identity.supersede(place.generation);
+        self.n_superseded.0.fetch_add(1, Ordering::Release);
+    }
+
+    /// Changes when a key ceases to lead where it led.
+    #[inline]
+    pub(crate) fn n_superseded(&self) -> u64 {
+        self.n_superseded.0.load(Ordering::Acquire)
     }
 }
 
@@ -660,9 +693,7 @@ impl<K, T, E> Core<K, T, E> {
             match ticket.outcome.take() {
                 Some(outcome) => {
                     let ticket = state.tickets.remove(id);
-                    if !ticket.is_bare() {
-                        effects.drop_later([Garbage::Ticket(ticket)]);
-                    }
+                    effects.drop_ticket(ticket);
                     if outcome.is_trouble() {
                         state.n_undelivered -= 1;
                         if state.closed {
@@ -690,7 +721,7 @@ impl<K, T, E> Core<K, T, E> {
             let at = ticket.place;
             effects.drop_later(ticket.edge.take().and_then(Edge::cut).map(Garbage::Tag));
             if let Some(outcome) = ticket.outcome.take() {
-                effects.drop_later([Garbage::Ticket(state.tickets.remove(id))]);
+                effects.drop_ticket(state.tickets.remove(id));
                 match outcome {
                     Outcome::Failed(trouble) | Outcome::Over(Some(trouble)) => {
                         state.n_undelivered -= 1;
@@ -706,12 +737,12 @@ impl<K, T, E> Core<K, T, E> {
                 {
                     place.listener = None;
                 }
-                effects.drop_later([Garbage::Ticket(state.tickets.remove(id))]);
+                effects.drop_ticket(state.tickets.remove(id));
                 return;
             }
             let was_first = state.places[at].line.first() == Some(id);
             state.places[at].line.remove(id, &mut state.tickets);
-            effects.drop_later([Garbage::Ticket(state.tickets.remove(id))]);
+            effects.drop_ticket(state.tickets.remove(id));
             let place = &mut state.places[at];
             let is_empty = place.line.first().is_none();
             match place.phase {
@@ -777,13 +808,13 @@ impl<K, T, E> Core<K, T, E> {
                 place.keep_alive > Duration::ZERO && place.indexed && !place.is_evicted && !closed;
             if keeps && place.line.first().is_some() {
                 // Who came in this moment has it.
-                let tenure = self.set_in_use(place, at, value);
+                let tenure = self.set_in_use(state, at, value);
                 let users = state.hand_out(at, tenure, true, effects);
                 state.n_hits += users as u64;
                 return LeaseEnd::StillUsed { users };
             }
             if keeps && !full {
-                effects.wakers.extend(place.task.take());
+                effects.wake(place.task.take());
                 let hash = place.hash;
                 let since = state.new_number();
                 state.places[at].phase = Phase::Idle { value, since };
@@ -809,7 +840,7 @@ impl<K, T, E> Core<K, T, E> {
                 && let Phase::Leaving { released } = &mut place.phase
             {
                 *released = true;
-                effects.wakers.extend(place.task.take());
+                effects.wake(place.task.take());
             }
         });
     }
@@ -956,7 +987,7 @@ impl<K, T, E> Core<K, T, E> {
                 place.let_go(at, value, effects);
                 return;
             }
-            let tenure = self.set_in_use(place, at, value);
+            let tenure = self.set_in_use(state, at, value);
             let n_users = state.hand_out(at, tenure, false, effects);
             state.n_misses += 1;
             state.n_hits += n_users as u64 - 1;
@@ -971,10 +1002,11 @@ impl<K, T, E> Core<K, T, E> {
             };
             place.is_evicted = true;
             place.identity.detach(generation);
+            self.n_superseded.0.fetch_add(1, Ordering::Release);
             for (_, block) in &place.blocks {
                 effects.cancel_block(block.clone());
             }
-            effects.wakers.extend(place.task.take());
+            effects.wake(place.task.take());
             match &place.phase {
                 Phase::Open { .. } if place.indexed => {
                     self.index.set_open(place.hash, at, Weak::new());
@@ -1038,7 +1070,9 @@ impl<K, T, E> Core<K, T, E> {
             let place = &mut state.places[at];
             if place.line.first().is_some() {
                 effects.drop_later((place.set_up.take()).into_iter().map(Garbage::Scope));
-                effects.drop_later(place.blocks.drain().map(Garbage::Scope));
+                if !place.blocks.is_empty() {
+                    effects.drop_later([Garbage::Blocks(mem::take(&mut place.blocks))]);
+                }
                 effects.drop_later((place.task.take()).into_iter().map(Garbage::Waker));
                 state.request(at, self.limits(), effects);
             } else {
@@ -1121,7 +1155,7 @@ impl<K, T, E> Core<K, T, E> {
             }
             effects.drop_later((self.index.clear()).into_iter().map(Garbage::Key));
             for (_, place) in &mut state.places {
-                place.supersede();
+                self.supersede(place);
             }
             while let Some((_, at)) = state.idle.pop_first() {
                 state.end_idle(at, effects);

@@ -1,18 +1,21 @@
 //! What a change of the state sets off, once its lock is released.
 
 use std::{
-    mem,
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::Arc,
+    sync::{Arc, Weak},
     task::Waker,
 };
 
+use slab::Slab;
 use trionics_nursery::{CancelScope, internal::Tag};
 
 use crate::{
-    core::{Core, Place},
+    core::{Core, Place, RunContext},
+    cycle::Edge,
     few::Few,
     identity::Identity,
+    tenure::Tenure,
     ticket::{Outcome, Ticket},
     trouble::Trouble,
 };
@@ -26,7 +29,7 @@ pub(crate) struct Effects<'a, K, T, E> {
     pub(crate) wakers: Few<Waker, 2>,
     /// Values whose exits begin when they have been dropped.
     pub(crate) leaving: Few<(usize, u64, T), 1>,
-    garbage: Few<Garbage<K, T, E>, 2>,
+    garbage: Few<Garbage<K, T, E>, 4>,
     /// What went wrong when the service was gone already.
     pub(crate) too_late: Vec<Trouble<E>>,
 }
@@ -35,12 +38,13 @@ pub(crate) struct Effects<'a, K, T, E> {
 #[allow(dead_code, reason = "kept to be dropped")]
 pub(crate) enum Garbage<K, T, E> {
     Value(T),
-    Ticket(Ticket<K, T, E>),
+    Past(Weak<Tenure<K, T, E>>),
+    Run(RunContext<T, E>),
     Outcome(Outcome<K, T, E>),
     Key(K),
     Identity(Arc<Identity<K>>),
     Tag(Arc<dyn Tag>),
-    Place(Place<K, T, E>),
+    Blocks(Slab<CancelScope>),
     Scope(CancelScope),
     Waker(Waker),
     Trouble(Trouble<E>),
@@ -78,8 +82,47 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
             && self.too_late.is_empty()
     }
 
+    /// Wakes after the lock.
+    #[inline]
+    pub(crate) fn wake(&mut self, waker: Option<Waker>) {
+        if let Some(waker) = waker {
+            self.wakers.push(waker);
+        }
+    }
+
+    /// Drops after the lock.
+    #[inline]
     pub(crate) fn drop_later(&mut self, garbage: impl IntoIterator<Item = Garbage<K, T, E>>) {
-        self.garbage.extend(garbage);
+        for garbage in garbage {
+            self.garbage.push(garbage);
+        }
+    }
+
+    /// Drops what a ticket holds, after the lock.
+    pub(crate) fn drop_ticket(&mut self, ticket: Ticket<K, T, E>) {
+        self.drop_later(ticket.run.map(Garbage::Run));
+        self.drop_later(ticket.waker.map(Garbage::Waker));
+        self.drop_later(ticket.outcome.map(Garbage::Outcome));
+        self.drop_later(ticket.edge.and_then(Edge::cut).map(Garbage::Tag));
+    }
+
+    /// Drops what a place holds, after the lock.
+    pub(crate) fn drop_place(&mut self, place: Place<K, T, E>) {
+        let Place {
+            identity,
+            set_up,
+            blocks,
+            task,
+            phase,
+            ..
+        } = place;
+        self.drop_later([Garbage::Identity(identity)]);
+        self.drop_later(set_up.map(Garbage::Scope));
+        if !blocks.is_empty() {
+            self.drop_later([Garbage::Blocks(blocks)]);
+        }
+        self.drop_later(task.map(Garbage::Waker));
+        self.drop_later(phase.into_garbage());
     }
 }
 
@@ -96,47 +139,42 @@ impl<K, T, E> Effects<'_, K, T, E> {
     fn take_place(&mut self) {
         // A panic of one of these must not keep the others from their effect.
         let mut panicked = None;
-        let mut guarded = |effect: &mut dyn FnMut()| {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(effect)) {
-                panicked.get_or_insert(payload);
-            }
-        };
+        let panicked = &mut panicked;
         for (scope, reason) in self.cancelled.drain(..) {
-            guarded(&mut || {
+            guard(panicked, || {
                 scope.cancel(reason);
             });
         }
-        for (at, generation, value) in mem::replace(&mut self.leaving, Few::new()) {
-            let mut value = Some(value);
-            guarded(&mut || drop(value.take()));
-            guarded(&mut || self.core.release(at, generation));
-        }
-        for waker in mem::replace(&mut self.wakers, Few::new()) {
-            let mut waker = Some(waker);
-            guarded(&mut || {
-                if let Some(waker) = waker.take() {
-                    waker.wake();
-                }
-            });
-        }
-        for garbage in mem::replace(&mut self.garbage, Few::new()) {
-            let mut garbage = Some(garbage);
-            guarded(&mut || drop(garbage.take()));
-        }
-        if let Some(handler) = &self.core.settings.handler {
+        let core = self.core;
+        self.leaving.take_each(|(at, generation, value)| {
+            guard(panicked, || drop(value));
+            guard(panicked, || core.release(at, generation));
+        });
+        self.wakers
+            .take_each(|waker| guard(panicked, || waker.wake()));
+        self.garbage
+            .take_each(|garbage| guard(panicked, || drop(garbage)));
+        if let Some(handler) = &core.settings.handler {
             for trouble in self.too_late.drain(..) {
-                let mut trouble = Some(trouble);
-                guarded(&mut || {
-                    if let Some(Trouble::Failure(failure)) = trouble.take() {
+                guard(panicked, || {
+                    if let Trouble::Failure(failure) = trouble {
                         handler(failure);
                     }
                 });
             }
         }
-        if let Some(payload) = panicked
+        if let Some(payload) = panicked.take()
             && !std::thread::panicking()
         {
             resume_unwind(payload);
         }
+    }
+}
+
+/// Runs `effect`, and keeps the first panic.
+#[inline]
+fn guard(panicked: &mut Option<Box<dyn Any + Send>>, effect: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(effect)) {
+        panicked.get_or_insert(payload);
     }
 }

@@ -1,7 +1,5 @@
 //! A list that seldom holds more than a few: these need no allocation.
 
-use std::array;
-
 /// At most `N` are kept in place, the rest in a vector.
 pub(crate) struct Few<T, const N: usize> {
     n_first: usize,
@@ -24,6 +22,7 @@ impl<T, const N: usize> Few<T, N> {
         self.n_first == 0
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, item: T) {
         match self.first.get_mut(self.n_first) {
             Some(place) => {
@@ -33,23 +32,18 @@ impl<T, const N: usize> Few<T, N> {
             None => self.rest.push(item),
         }
     }
-}
 
-impl<T, const N: usize> Extend<T> for Few<T, N> {
+    /// Takes them out, the first one first.
     #[inline]
-    fn extend<I: IntoIterator<Item = T>>(&mut self, items: I) {
-        for item in items {
-            self.push(item);
+    pub(crate) fn take_each(&mut self, mut take: impl FnMut(T)) {
+        for place in &mut self.first[..self.n_first] {
+            if let Some(item) = place.take() {
+                take(item);
+            }
         }
-    }
-}
-
-impl<T, const N: usize> IntoIterator for Few<T, N> {
-    type Item = T;
-    type IntoIter =
-        std::iter::Chain<std::iter::Flatten<array::IntoIter<Option<T>, N>>, std::vec::IntoIter<T>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.first.into_iter().flatten().chain(self.rest)
+        self.n_first = 0;
+        for item in self.rest.drain(..) {
+            take(item);
+        }
     }
 }

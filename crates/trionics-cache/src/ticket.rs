@@ -63,11 +63,6 @@ impl<K, T, E> Ticket<K, T, E> {
         }
     }
 
-    /// Nothing in it has a drop that is to run outside the lock.
-    pub(crate) fn is_bare(&self) -> bool {
-        self.run.is_none() && self.waker.is_none() && self.outcome.is_none() && self.edge.is_none()
-    }
-
     pub(crate) fn is_queued(&self) -> bool {
         self.queued
     }
