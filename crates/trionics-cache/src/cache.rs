@@ -264,7 +264,7 @@ where
         let inside = current_tag();
         let entered = self
             .core
-            .enter(hash, key, &mut None, &mut None, inside.as_ref());
+            .enter(hash, key, &mut None, &mut None, inside.as_ref(), &mut None);
         if let Entered::Absent = entered {
             return None;
         }
@@ -346,7 +346,7 @@ where
     T: Send + Sync + 'static,
     E: Send + 'static,
 {
-    fn newcomer(&self, key: K) -> Newcomer<K> {
+    pub(crate) fn newcomer(&self, key: K) -> Newcomer<K> {
         let keep_alive = match &self.settings.keep_alive {
             Some(keep_alive) => keep_alive(&key),
             None => Duration::ZERO,
@@ -359,42 +359,27 @@ where
         }
     }
 
-    /// Joins the key's generation or begins one, and waits until it is open.
-    pub(crate) async fn open(
-        self: &Arc<Self>,
-        hash: u64,
-        key: K,
-        run: RunContext<T, E>,
-    ) -> Result<Lease<K, T, E>, Failure<E>> {
-        let inside = current_tag();
-        let mut run = Some(run);
-        let mut newcomer = None;
-        while run.is_some() {
-            let entered = self.enter(hash, &key, &mut run, &mut newcomer, inside.as_ref());
-            if let Entered::Absent = entered {
-                newcomer = Some(self.newcomer(key.clone()));
-                continue;
-            }
-            match self.outcome(entered).await? {
-                Outcome::Lease(tenure, cache_hit) => return Ok(Lease::new(tenure, cache_hit)),
-                Outcome::Failed(trouble) => return Err(trouble.into_failure()),
-                Outcome::Again(again) => run = again,
-                Outcome::Absent | Outcome::Closed | Outcome::Over(_) => break,
-            }
+    async fn outcome(&self, entered: Entered<K, T, E>) -> Result<Outcome<K, T, E>, Failure<E>> {
+        match entered {
+            Entered::Wait(ticket) => Ok(Waiting::new(self, ticket).await),
+            entered => self.at_once(entered),
         }
-        Err(self.closed())
     }
 
-    async fn outcome(&self, entered: Entered<K, T, E>) -> Result<Outcome<K, T, E>, Failure<E>> {
+    /// The outcome for who need not wait.
+    pub(crate) fn at_once(
+        &self,
+        entered: Entered<K, T, E>,
+    ) -> Result<Outcome<K, T, E>, Failure<E>> {
         Ok(match entered {
             Entered::Lease(tenure) => Outcome::Lease(tenure, true),
-            Entered::Wait(ticket) => Waiting::new(self, ticket).await,
             Entered::Absent => Outcome::Absent,
             Entered::Closed => Outcome::Closed,
             Entered::Full => {
                 return Err(Failure::library(LibraryFailure::Full { what: self.what() }));
             }
             Entered::Cycle(cycle) => return Err(cycle.into_failure()),
+            Entered::Wait(_) => unreachable!("it has a ticket"),
         })
     }
 

@@ -33,7 +33,7 @@ use trionics_nursery::{CancelScope, internal::Tag};
 
 use crate::{
     cycle::{Cycle, Edge},
-    effects::{Effects, Garbage},
+    effects::{Effect, Effects},
     identity::Identity,
     index::Index,
     lease::LeaseEnd,
@@ -47,6 +47,13 @@ use crate::{
 
 /// A set-up that may begin: its context, and what it runs for.
 pub(crate) type SetUp<K, T, E> = (RunContext<T, E>, Arc<Identity<K>>);
+
+/// Who asks for a key: its context, what it belongs to, and whom to wake. What is used is taken.
+type Who<'a, T, E> = (
+    &'a mut Option<RunContext<T, E>>,
+    Option<&'a Arc<dyn Tag>>,
+    &'a mut Option<Waker>,
+);
 
 /// Makes the context and runs it.
 pub(crate) type RunContext<T, E> =
@@ -106,7 +113,7 @@ pub(crate) struct Place<K, T, E> {
     indexed: bool,
     keep_alive: Duration,
     generation: u64,
-    pub(crate) phase: Phase<K, T, E>,
+    phase: Phase<K, T, E>,
     line: Line,
     /// The scope of the generation's set-up.
     pub(crate) set_up: Option<CancelScope>,
@@ -122,7 +129,7 @@ pub(crate) struct Place<K, T, E> {
     pub(crate) task: Option<Waker>,
 }
 
-pub(crate) enum Phase<K, T, E> {
+enum Phase<K, T, E> {
     /// The cache is full.
     WithoutRoom,
     /// The service has yet to begin the set-up.
@@ -184,17 +191,6 @@ pub(crate) enum Work<E> {
     Nothing,
 }
 
-impl<K, T, E> Phase<K, T, E> {
-    /// What of it is to be dropped outside the lock.
-    pub(crate) fn into_garbage(self) -> Option<Garbage<K, T, E>> {
-        match self {
-            Self::Idle { value, .. } => Some(Garbage::Value(value)),
-            Self::Open { tenure } => Some(Garbage::Past(tenure)),
-            _ => None,
-        }
-    }
-}
-
 impl<K, T, E> State<K, T, E> {
     fn new_number(&mut self) -> u64 {
         self.next_number += 1;
@@ -213,9 +209,17 @@ impl<K, T, E> State<K, T, E> {
     }
 
     /// Puts a ticket at the end of a place's queue.
-    fn queue(&mut self, at: usize, run: Option<RunContext<T, E>>, edge: Option<Edge>) -> usize {
+    fn queue(
+        &mut self,
+        at: usize,
+        run: Option<RunContext<T, E>>,
+        waker: Option<Waker>,
+        edge: Option<Edge>,
+    ) -> usize {
         let serial = self.new_number();
-        let id = self.tickets.insert(Ticket::new(at, serial, run, edge));
+        let id = self
+            .tickets
+            .insert(Ticket::new(at, serial, run, waker, edge));
         self.places[at].line.push(id, &mut self.tickets);
         id
     }
@@ -230,7 +234,7 @@ impl<K, T, E> State<K, T, E> {
         self.n_undelivered += usize::from(outcome.is_trouble());
         let ticket = &mut self.tickets[id];
         effects.wake(ticket.waker.take());
-        effects.drop_later(ticket.edge.take().and_then(Edge::cut).map(Garbage::Tag));
+        effects.extend(ticket.edge.take().and_then(Edge::cut).map(Effect::Tag));
         ticket.outcome = Some(outcome);
     }
 
@@ -271,7 +275,7 @@ impl<K, T, E> State<K, T, E> {
     fn remove_place(&mut self, at: usize, index: &Index<K, T, E>, effects: &mut Effects<K, T, E>) {
         let place = self.places.remove(at);
         if place.indexed {
-            effects.drop_later((index.remove(place.hash, at)).into_iter().map(Garbage::Key));
+            effects.extend(index.remove(place.hash, at).map(Effect::Key));
         }
         effects.drop_place(place);
         if self.closed {
@@ -327,7 +331,7 @@ impl<K, T, E> Place<K, T, E> {
     fn let_go(&mut self, at: usize, value: T, effects: &mut Effects<K, T, E>) {
         if mem::needs_drop::<T>() {
             self.phase = Phase::Leaving { released: false };
-            effects.leaving.push((at, self.generation, value));
+            effects.push(Effect::Leave(at, self.generation, value));
         } else {
             self.phase = Phase::Leaving { released: true };
             effects.wake(self.task.take());
@@ -415,6 +419,7 @@ where
         run: &mut Option<RunContext<T, E>>,
         newcomer: &mut Option<Newcomer<K>>,
         inside: Option<&Arc<dyn Tag>>,
+        waker: &mut Option<Waker>,
     ) -> Entered<K, T, E> {
         self.change(|state, effects| {
             if state.closed {
@@ -423,7 +428,7 @@ where
             let Some(at) = self.index.place(hash, key) else {
                 return match newcomer.take() {
                     Some(newcomer) => {
-                        self.settle(state, hash, newcomer, run, inside, true, effects)
+                        self.settle(state, hash, newcomer, true, (run, inside, waker), effects)
                     }
                     None => Entered::Absent,
                 };
@@ -443,7 +448,7 @@ where
                 }
                 _ => {}
             }
-            self.wait(state, at, run, inside)
+            self.wait(state, at, (run, inside, waker))
         })
     }
 
@@ -463,9 +468,8 @@ where
                 state,
                 hash,
                 newcomer,
-                &mut Some(run),
-                inside,
                 false,
+                (&mut Some(run), inside, &mut None),
                 effects,
             )
         })
@@ -475,7 +479,7 @@ where
     pub(crate) fn promote(&self, key: K, hash: u64, tenure: &Arc<Tenure<K, T, E>>) -> bool {
         self.change(|state, effects| {
             if state.closed {
-                effects.drop_later([Garbage::Key(key)]);
+                effects.push(Effect::Key(key));
                 return false;
             }
             let terms = tenure.terms();
@@ -489,7 +493,7 @@ where
                         state.idle.remove(&since);
                         state.end_idle(old, effects);
                     }
-                    effects.drop_later([Garbage::Key(key)]);
+                    effects.push(Effect::Key(key));
                     match state.places[old].phase {
                         // Who waits there has nothing to wait for.
                         Phase::WithoutRoom => {
@@ -514,21 +518,19 @@ where
         })
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the common part of two ways in")]
     fn settle(
         &self,
         state: &mut State<K, T, E>,
         hash: u64,
         newcomer: Newcomer<K>,
-        run: &mut Option<RunContext<T, E>>,
-        inside: Option<&Arc<dyn Tag>>,
         indexed: bool,
+        who: Who<'_, T, E>,
         effects: &mut Effects<K, T, E>,
     ) -> Entered<K, T, E> {
         let (capacity, when_full) = self.limits();
         if when_full == WhenFull::Refuse && state.n_alive >= capacity {
-            effects.drop_later([Garbage::Key(newcomer.key)]);
-            effects.drop_later([Garbage::Identity(newcomer.identity)]);
+            effects.push(Effect::Key(newcomer.key));
+            effects.push(Effect::Identity(newcomer.identity));
             return Entered::Full;
         }
         let at = state.places.insert(Place {
@@ -549,9 +551,9 @@ where
         if indexed {
             self.index.insert(newcomer.key, hash, at);
         } else {
-            effects.drop_later([Garbage::Key(newcomer.key)]);
+            effects.push(Effect::Key(newcomer.key));
         }
-        let entered = self.wait(state, at, run, inside);
+        let entered = self.wait(state, at, who);
         state.request(at, (capacity, when_full), effects);
         entered
     }
@@ -560,15 +562,14 @@ where
         &self,
         state: &mut State<K, T, E>,
         at: usize,
-        run: &mut Option<RunContext<T, E>>,
-        inside: Option<&Arc<dyn Tag>>,
+        (run, inside, waker): Who<'_, T, E>,
     ) -> Entered<K, T, E> {
         let edge = match inside.map(|tag| Edge::try_new(tag, state.places[at].identity.id())) {
             None => None,
             Some(Ok(edge)) => Some(edge),
             Some(Err(cycle)) => return Entered::Cycle(cycle),
         };
-        Entered::Wait(state.queue(at, run.take(), edge))
+        Entered::Wait(state.queue(at, run.take(), waker.take(), edge))
     }
 
     /// Forgets a key's resource: users keep it, an idle one is torn down, and the next open makes
@@ -591,11 +592,7 @@ where
                 _ => return false,
             }
             self.supersede(place);
-            effects.drop_later(
-                (self.index.remove(place.hash, at))
-                    .into_iter()
-                    .map(Garbage::Key),
-            );
+            effects.extend((self.index.remove(place.hash, at)).map(Effect::Key));
             true
         })
     }
@@ -688,30 +685,29 @@ impl<K, T, E> Core<K, T, E> {
 impl<K, T, E> Core<K, T, E> {
     /// A ticket's outcome, with which the ticket is used up.
     pub(crate) fn poll_ticket(&self, id: usize, waker: Waker) -> Poll<Outcome<K, T, E>> {
-        self.change(|state, effects| {
+        // Both are dropped after the lock; no more than that comes of most polls.
+        let (_replaced, _ticket);
+        let (outcome, service) = {
+            let mut state = self.lock();
             let ticket = &mut state.tickets[id];
-            match ticket.outcome.take() {
-                Some(outcome) => {
-                    let ticket = state.tickets.remove(id);
-                    effects.drop_ticket(ticket);
-                    if outcome.is_trouble() {
-                        state.n_undelivered -= 1;
-                        if state.closed {
-                            state.wake_service(effects);
-                        }
-                    }
-                    Poll::Ready(outcome)
-                }
-                None => {
-                    effects.drop_later(
-                        (ticket.waker.replace(waker))
-                            .into_iter()
-                            .map(Garbage::Waker),
-                    );
-                    Poll::Pending
+            let Some(outcome) = ticket.outcome.take() else {
+                _replaced = ticket.waker.replace(waker);
+                return Poll::Pending;
+            };
+            _ticket = state.tickets.remove(id);
+            let mut service = None;
+            if outcome.is_trouble() {
+                state.n_undelivered -= 1;
+                if state.closed {
+                    service = state.service.take();
                 }
             }
-        })
+            (outcome, service)
+        };
+        if let Some(service) = service {
+            service.wake();
+        }
+        Poll::Ready(outcome)
     }
 
     /// Whoever has the ticket does not wait any more.
@@ -719,7 +715,7 @@ impl<K, T, E> Core<K, T, E> {
         self.change(|state, effects| {
             let ticket = &mut state.tickets[id];
             let at = ticket.place;
-            effects.drop_later(ticket.edge.take().and_then(Edge::cut).map(Garbage::Tag));
+            effects.extend(ticket.edge.take().and_then(Edge::cut).map(Effect::Tag));
             if let Some(outcome) = ticket.outcome.take() {
                 effects.drop_ticket(state.tickets.remove(id));
                 match outcome {
@@ -727,7 +723,7 @@ impl<K, T, E> Core<K, T, E> {
                         state.n_undelivered -= 1;
                         self.leave_unheard(state, trouble, effects);
                     }
-                    outcome => effects.drop_later([Garbage::Outcome(outcome)]),
+                    outcome => effects.push(Effect::Outcome(outcome)),
                 }
                 return;
             }
@@ -776,7 +772,7 @@ impl<K, T, E> Core<K, T, E> {
         effects: &mut Effects<K, T, E>,
     ) {
         if state.is_over {
-            effects.too_late.push(trouble);
+            effects.push(Effect::TooLate(trouble));
         } else {
             state.unheard.push(trouble);
             state.wake_service(effects);
@@ -801,7 +797,7 @@ impl<K, T, E> Core<K, T, E> {
                 .filter(|place| matches!(place.phase, Phase::Open { .. }))
             else {
                 // The exit did not wait.
-                effects.drop_later([Garbage::Value(value)]);
+                effects.push(Effect::Value(value));
                 return LeaseEnd::TornDown;
             };
             let keeps =
@@ -825,7 +821,9 @@ impl<K, T, E> Core<K, T, E> {
             place.let_go(at, value, effects);
             if let Some(listener) = listener {
                 let serial = state.new_number();
-                let id = state.tickets.insert(Ticket::new(at, serial, None, None));
+                let id = state
+                    .tickets
+                    .insert(Ticket::new(at, serial, None, None, None));
                 state.places[at].listener = Some(id);
                 *listener = Some(id);
             }
@@ -874,7 +872,7 @@ impl<K, T, E> Core<K, T, E> {
     pub(crate) fn poll_usage(&self, at: usize, generation: u64, waker: Waker) -> Usage {
         self.change(|state, effects| {
             let Some(place) = state.place(at, generation) else {
-                effects.drop_later([Garbage::Waker(waker)]);
+                effects.push(Effect::Waker(waker));
                 return Usage::Left;
             };
             let usage = match place.phase {
@@ -884,7 +882,7 @@ impl<K, T, E> Core<K, T, E> {
                 Phase::Open { .. } => Usage::InUse,
                 _ => Usage::Left,
             };
-            effects.drop_later((place.task.replace(waker)).into_iter().map(Garbage::Waker));
+            effects.extend(place.task.replace(waker).map(Effect::Waker));
             usage
         })
     }
@@ -908,11 +906,7 @@ impl<K, T, E> Core<K, T, E> {
     pub(crate) fn remove_block(&self, at: usize, generation: u64, id: usize) {
         self.change(|state, effects| {
             if let Some(place) = state.place(at, generation) {
-                effects.drop_later(
-                    (place.blocks.try_remove(id))
-                        .into_iter()
-                        .map(Garbage::Scope),
-                );
+                effects.extend((place.blocks.try_remove(id)).map(Effect::Scope));
             }
         });
     }
@@ -935,11 +929,7 @@ impl<K, T, E> Core<K, T, E> {
             } else if state.closed && state.places.is_empty() && state.n_undelivered == 0 {
                 Poll::Ready(Work::Nothing)
             } else {
-                effects.drop_later(
-                    (state.service.replace(waker))
-                        .into_iter()
-                        .map(Garbage::Waker),
-                );
+                effects.extend((state.service.replace(waker)).map(Effect::Waker));
                 Poll::Pending
             }
         })
@@ -979,7 +969,7 @@ impl<K, T, E> Core<K, T, E> {
     pub(crate) fn set_open(self: &Arc<Self>, at: usize, generation: u64, value: T) {
         self.change(|state, effects| {
             let Some(place) = state.place(at, generation) else {
-                effects.drop_later([Garbage::Value(value)]);
+                effects.push(Effect::Value(value));
                 return;
             };
             place.has_opened = true;
@@ -1053,7 +1043,7 @@ impl<K, T, E> Core<K, T, E> {
                 phase => {
                     if let Phase::Idle { value, since } = phase {
                         state.idle.remove(&since);
-                        effects.drop_later([Garbage::Value(value)]);
+                        effects.push(Effect::Value(value));
                     }
                     match state.places[at].listener.take() {
                         Some(id) => {
@@ -1069,11 +1059,11 @@ impl<K, T, E> Core<K, T, E> {
             }
             let place = &mut state.places[at];
             if place.line.first().is_some() {
-                effects.drop_later((place.set_up.take()).into_iter().map(Garbage::Scope));
+                effects.extend(place.set_up.take().map(Effect::Scope));
                 if !place.blocks.is_empty() {
-                    effects.drop_later([Garbage::Blocks(mem::take(&mut place.blocks))]);
+                    effects.push(Effect::Blocks(mem::take(&mut place.blocks)));
                 }
-                effects.drop_later((place.task.take()).into_iter().map(Garbage::Waker));
+                effects.extend(place.task.take().map(Effect::Waker));
                 state.request(at, self.limits(), effects);
             } else {
                 state.remove_place(at, &self.index, effects);
@@ -1143,7 +1133,7 @@ impl<K, T, E> Core<K, T, E> {
             if !original_is_told && let Some(trouble) = troubles.pop() {
                 self.leave_unheard(state, trouble, effects);
             }
-            effects.drop_later((troubles).into_iter().map(Garbage::Trouble));
+            effects.extend(troubles.into_iter().map(Effect::Trouble));
         });
     }
 
@@ -1153,7 +1143,7 @@ impl<K, T, E> Core<K, T, E> {
             if mem::replace(&mut state.closed, true) {
                 return;
             }
-            effects.drop_later((self.index.clear()).into_iter().map(Garbage::Key));
+            effects.extend(self.index.clear().into_iter().map(Effect::Key));
             for (_, place) in &mut state.places {
                 self.supersede(place);
             }

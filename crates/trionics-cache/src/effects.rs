@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, Weak},
+    sync::Arc,
     task::Waker,
 };
 
@@ -15,121 +15,101 @@ use crate::{
     cycle::Edge,
     few::Few,
     identity::Identity,
-    tenure::Tenure,
     ticket::{Outcome, Ticket},
     trouble::Trouble,
 };
 
-/// Dropped after the lock, it cancels and wakes; what has to be dropped is dropped with it.
+/// Dropped after the lock; then they take place, in order.
 pub(crate) struct Effects<'a, K, T, E> {
     core: &'a Core<K, T, E>,
-    /// What is cancelled, and why: set-ups that nobody waits for, blocks of users who have to leave.
-    cancelled: Vec<(CancelScope, &'static str)>,
-    /// Woken in order.
-    pub(crate) wakers: Few<Waker, 2>,
-    /// Values whose exits begin when they have been dropped.
-    pub(crate) leaving: Few<(usize, u64, T), 1>,
-    garbage: Few<Garbage<K, T, E>, 4>,
-    /// What went wrong when the service was gone already.
-    pub(crate) too_late: Vec<Trouble<E>>,
+    effects: Few<Effect<K, T, E>, 5>,
 }
 
-/// What is dropped outside the lock, because its drop is the program's code, or comes back to the cache.
-#[allow(dead_code, reason = "kept to be dropped")]
-pub(crate) enum Garbage<K, T, E> {
+/// Something that must not happen under the lock, because it is the program's code, or comes back to the
+/// cache. Most are just dropped.
+#[allow(dead_code, reason = "some are kept to be dropped")]
+pub(crate) enum Effect<K, T, E> {
+    /// Wakes.
+    Wake(Waker),
+    /// Cancels a set-up that nobody waits for, or the block of a user who has to leave, and says why.
+    Cancel(CancelScope, &'static str),
+    /// Drops the value; then the exit may begin.
+    Leave(usize, u64, T),
+    /// Tells the handler what went wrong when the service was gone already.
+    TooLate(Trouble<E>),
     Value(T),
-    Past(Weak<Tenure<K, T, E>>),
     Run(RunContext<T, E>),
     Outcome(Outcome<K, T, E>),
     Key(K),
     Identity(Arc<Identity<K>>),
     Tag(Arc<dyn Tag>),
-    Blocks(Slab<CancelScope>),
     Scope(CancelScope),
+    Blocks(Slab<CancelScope>),
     Waker(Waker),
     Trouble(Trouble<E>),
 }
 
 impl<'a, K, T, E> Effects<'a, K, T, E> {
+    #[inline]
     pub(crate) fn new(core: &'a Core<K, T, E>) -> Self {
         Self {
             core,
-            cancelled: Vec::new(),
-            wakers: Few::new(),
-            leaving: Few::new(),
-            garbage: Few::new(),
-            too_late: Vec::new(),
+            effects: Few::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, effect: Effect<K, T, E>) {
+        self.effects.push(effect);
+    }
+
+    #[inline]
+    pub(crate) fn extend(&mut self, effects: impl IntoIterator<Item = Effect<K, T, E>>) {
+        for effect in effects {
+            self.push(effect);
         }
     }
 
     /// Cancels a set-up that nobody waits for.
     pub(crate) fn cancel_unwanted(&mut self, scope: CancelScope) {
         let reason = "nobody waits for this resource any more";
-        self.cancelled.push((scope, reason));
+        self.push(Effect::Cancel(scope, reason));
     }
 
     /// Cancels the block of a user who has to leave.
     pub(crate) fn cancel_block(&mut self, scope: CancelScope) {
-        self.cancelled
-            .push((scope, "the shared resource is closing"));
+        let reason = "the shared resource is closing";
+        self.push(Effect::Cancel(scope, reason));
     }
 
-    fn is_empty(&self) -> bool {
-        self.wakers.is_empty()
-            && self.garbage.is_empty()
-            && self.cancelled.is_empty()
-            && self.leaving.is_empty()
-            && self.too_late.is_empty()
-    }
-
-    /// Wakes after the lock.
     #[inline]
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
-        if let Some(waker) = waker {
-            self.wakers.push(waker);
-        }
+        self.extend(waker.map(Effect::Wake));
     }
 
-    /// Drops after the lock.
-    #[inline]
-    pub(crate) fn drop_later(&mut self, garbage: impl IntoIterator<Item = Garbage<K, T, E>>) {
-        for garbage in garbage {
-            self.garbage.push(garbage);
-        }
-    }
-
-    /// Drops what a ticket holds, after the lock.
+    /// Drops what a ticket holds.
     pub(crate) fn drop_ticket(&mut self, ticket: Ticket<K, T, E>) {
-        self.drop_later(ticket.run.map(Garbage::Run));
-        self.drop_later(ticket.waker.map(Garbage::Waker));
-        self.drop_later(ticket.outcome.map(Garbage::Outcome));
-        self.drop_later(ticket.edge.and_then(Edge::cut).map(Garbage::Tag));
+        self.extend(ticket.run.map(Effect::Run));
+        self.extend(ticket.waker.map(Effect::Waker));
+        self.extend(ticket.outcome.map(Effect::Outcome));
+        self.extend(ticket.edge.and_then(Edge::cut).map(Effect::Tag));
     }
 
-    /// Drops what a place holds, after the lock.
+    /// Drops what a place holds; by now it has no value.
     pub(crate) fn drop_place(&mut self, place: Place<K, T, E>) {
-        let Place {
-            identity,
-            set_up,
-            blocks,
-            task,
-            phase,
-            ..
-        } = place;
-        self.drop_later([Garbage::Identity(identity)]);
-        self.drop_later(set_up.map(Garbage::Scope));
-        if !blocks.is_empty() {
-            self.drop_later([Garbage::Blocks(blocks)]);
+        self.push(Effect::Identity(place.identity));
+        self.extend(place.set_up.map(Effect::Scope));
+        self.extend(place.task.map(Effect::Waker));
+        if !place.blocks.is_empty() {
+            self.push(Effect::Blocks(place.blocks));
         }
-        self.drop_later(task.map(Garbage::Waker));
-        self.drop_later(phase.into_garbage());
     }
 }
 
 impl<K, T, E> Drop for Effects<'_, K, T, E> {
     #[inline]
     fn drop(&mut self) {
-        if !self.is_empty() {
+        if !self.effects.is_empty() {
             self.take_place();
         }
     }
@@ -139,31 +119,26 @@ impl<K, T, E> Effects<'_, K, T, E> {
     fn take_place(&mut self) {
         // A panic of one of these must not keep the others from their effect.
         let mut panicked = None;
-        let panicked = &mut panicked;
-        for (scope, reason) in self.cancelled.drain(..) {
-            guard(panicked, || {
-                scope.cancel(reason);
-            });
-        }
         let core = self.core;
-        self.leaving.take_each(|(at, generation, value)| {
-            guard(panicked, || drop(value));
-            guard(panicked, || core.release(at, generation));
-        });
-        self.wakers
-            .take_each(|waker| guard(panicked, || waker.wake()));
-        self.garbage
-            .take_each(|garbage| guard(panicked, || drop(garbage)));
-        if let Some(handler) = &core.settings.handler {
-            for trouble in self.too_late.drain(..) {
-                guard(panicked, || {
-                    if let Trouble::Failure(failure) = trouble {
+        self.effects.take_each(|effect| match effect {
+            Effect::Leave(at, generation, value) => {
+                guard(&mut panicked, || drop(value));
+                guard(&mut panicked, || core.release(at, generation));
+            }
+            effect => guard(&mut panicked, || match effect {
+                Effect::Wake(waker) => waker.wake(),
+                Effect::Cancel(scope, reason) => {
+                    scope.cancel(reason);
+                }
+                Effect::TooLate(Trouble::Failure(failure)) => {
+                    if let Some(handler) = &core.settings.handler {
                         handler(failure);
                     }
-                });
-            }
-        }
-        if let Some(payload) = panicked.take()
+                }
+                dropped => drop(dropped),
+            }),
+        });
+        if let Some(payload) = panicked
             && !std::thread::panicking()
         {
             resume_unwind(payload);

@@ -49,7 +49,9 @@ impl Folded {
     /// Spread again, as a table needs the upper bits, too.
     #[inline]
     fn in_table(self) -> u64 {
-        u64::from(self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(4)
+        u64::from(self.0)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_right(4)
     }
 }
 

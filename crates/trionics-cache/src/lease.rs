@@ -133,7 +133,7 @@ impl<K, T, E> Lease<K, T, E> {
             });
         };
         let (value, terms) = tenure.end();
-        let core = terms.core;
+        let core = Arc::clone(&terms.core);
         let mut listener = None;
         let end = core.last_left(terms.place, terms.generation, value, Some(&mut listener));
         let Some(ticket) = listener else {

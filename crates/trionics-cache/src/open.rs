@@ -12,14 +12,11 @@ use trionics_errgroup::{AnyError, Failure};
 use trionics_gather::AsyncContext;
 
 use crate::{
+    asking::Asking,
     cache::{ContextCache, boxed},
     hash::FastHash,
     lease::Lease,
 };
-
-/// The way of a key that is not in use; boxed, so that nobody else pays for its size.
-pub(crate) type Opening<'a, K, T, E> =
-    Pin<Box<dyn Future<Output = Result<Lease<K, T, E>, Failure<E>>> + Send + 'a>>;
 
 /// The future of [`ContextCache::open`].
 #[must_use = "futures do nothing unless polled"]
@@ -27,10 +24,11 @@ pub struct Open<'a, K, T, M, E = AnyError, S = FastHash> {
     cache: &'a ContextCache<K, T, E, S>,
     /// Until the first poll.
     order: Option<(K, M)>,
-    opening: Option<Opening<'a, K, T, E>>,
+    /// From then on, unless the key was in use.
+    asking: Option<Asking<'a, K, T, E>>,
 }
 
-/// Nothing in it is pinned but the box.
+/// Nothing in it is pinned.
 impl<K, T, M, E, S> Unpin for Open<'_, K, T, M, E, S> {}
 
 impl<'a, K, T, M, E, S> Open<'a, K, T, M, E, S> {
@@ -39,7 +37,7 @@ impl<'a, K, T, M, E, S> Open<'a, K, T, M, E, S> {
         Self {
             cache,
             order: Some((key, make)),
-            opening: None,
+            asking: None,
         }
     }
 }
@@ -64,19 +62,23 @@ where
             if let Some(tenure) = this.cache.core().index.hit(hash, &key) {
                 return Poll::Ready(Ok(Lease::new(tenure, true)));
             }
-            this.opening = Some(Box::pin(this.cache.core().open(hash, key, boxed(make))));
+            this.asking = Some(Asking::new(this.cache.core(), hash, key, boxed(make)));
         }
-        match &mut this.opening {
-            Some(opening) => opening.as_mut().poll(cx),
-            None => panic!("`open` was polled after it had completed"),
+        let Some(asking) = &mut this.asking else {
+            panic!("`open` was polled after it had completed");
+        };
+        let opened = asking.poll(cx);
+        if opened.is_ready() {
+            this.asking = None;
         }
+        opened
     }
 }
 
 impl<K, T, M, E, S> fmt::Debug for Open<'_, K, T, M, E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Open")
-            .field("waits", &self.opening.is_some())
+            .field("waits", &self.asking.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     hash::{BuildHasher, Hash},
     mem,
     sync::{Arc, Weak},
@@ -11,6 +12,7 @@ use trionics_errgroup::{AnyError, Failure};
 use trionics_gather::AsyncContext;
 
 use crate::{
+    asking::Asking,
     cache::{ContextCache, boxed},
     core::Core,
     hash::FastHash,
@@ -187,9 +189,10 @@ where
         if let Some(lease) = self.try_peek() {
             return Ok(lease);
         }
-        // Boxed, so that a hit does not carry it along.
-        let opening = Box::pin((self.core).open(self.way.hash, self.way.key.clone(), boxed(make)));
-        let lease = opening.await?;
+        let key = self.way.key.clone();
+        let mut asking = Asking::new(&self.core, self.way.hash, key, boxed(make));
+        let lease = poll_fn(|cx| asking.poll(cx)).await?;
+        drop(asking);
         self.see(lease.tenure());
         Ok(lease)
     }

@@ -14,10 +14,10 @@ use crate::{core::Core, identity::Identity};
 pub(crate) struct Tenure<K, T, E> {
     /// From the beginning until the last user leaves.
     value: Option<T>,
-    terms: Option<Terms<K, T, E>>,
+    terms: Option<Arc<Terms<K, T, E>>>,
 }
 
-/// Whose value it is.
+/// Whose value it is: what most uses do not look at.
 pub(crate) struct Terms<K, T, E> {
     pub(crate) core: Arc<Core<K, T, E>>,
     pub(crate) identity: Arc<Identity<K>>,
@@ -37,7 +37,7 @@ impl<K, T, E> Tenure<K, T, E> {
     }
 
     /// The value, for the last user, who must see to what becomes of it.
-    pub(crate) fn end(mut self) -> (T, Terms<K, T, E>) {
+    pub(crate) fn end(mut self) -> (T, Arc<Terms<K, T, E>>) {
         match (self.value.take(), self.terms.take()) {
             (Some(value), Some(terms)) => (value, terms),
             _ => unreachable!("it is in use"),
@@ -81,12 +81,13 @@ impl<K, T, E> Spares<K, T, E> {
                 })
             };
             let n_more = (n_alive / 2).clamp(1, Self::MOST);
-            self.spares.extend(std::iter::repeat_with(more).take(n_more));
+            self.spares
+                .extend(std::iter::repeat_with(more).take(n_more));
         }
         let mut tenure = self.spares.pop().expect("there is one now");
         let new = Arc::get_mut(&mut tenure).expect("nobody shares it yet");
         new.value = Some(value);
-        new.terms = Some(terms);
+        new.terms = Some(Arc::new(terms));
         tenure
     }
 }

@@ -48,13 +48,14 @@ impl<K, T, E> Ticket<K, T, E> {
         place: usize,
         serial: u64,
         run: Option<RunContext<T, E>>,
+        waker: Option<Waker>,
         edge: Option<Edge>,
     ) -> Self {
         Self {
             place,
             serial,
             run,
-            waker: None,
+            waker,
             outcome: None,
             edge,
             queued: false,
