@@ -39,7 +39,7 @@ use crate::{
     lease::LeaseEnd,
     options::{Settings, WhenFull},
     statistics::Statistics,
-    sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock},
+    sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock},
     tenure::{Spares, Tenure, Terms},
     ticket::{Line, Outcome, Ticket},
     trouble::Trouble,
@@ -66,12 +66,7 @@ pub(crate) struct Core<K, T, E> {
     state: Mutex<State<K, T, E>>,
     /// How many handles to the cache there are.
     n_handles: AtomicUsize,
-    n_superseded: Apart<AtomicU64>,
 }
-
-/// On a cache line of its own: it is read often, beside what is changed often.
-#[repr(align(64))]
-struct Apart<T>(T);
 
 struct State<K, T, E> {
     places: Slab<Place<K, T, E>>,
@@ -249,10 +244,13 @@ impl<K, T, E> State<K, T, E> {
         effects: &mut Effects<K, T, E>,
     ) -> usize {
         let n_users = self.places[at].line.len();
+        effects.reserve(n_users);
         let shares = std::iter::repeat_n(tenure, n_users);
+        let mut next = self.places[at].line.take_all();
         for (index, share) in shares.enumerate() {
-            if let Some(id) = self.places[at].line.first() {
+            if let Some(id) = next {
                 let hit = first_hits || index > 0;
+                next = self.tickets[id].leave_line();
                 self.deliver(id, Outcome::Lease(share, hit), effects);
             }
         }
@@ -339,6 +337,14 @@ impl<K, T, E> Place<K, T, E> {
     }
 }
 
+impl<K, T, E> Place<K, T, E> {
+    /// The key does not lead here any more.
+    fn supersede(&mut self) {
+        self.indexed = false;
+        self.identity.supersede(self.generation);
+    }
+}
+
 impl<K, T, E> Core<K, T, E> {
     pub(crate) fn new(settings: Settings<K, E>) -> Arc<Self> {
         Arc::new(Self {
@@ -366,7 +372,6 @@ impl<K, T, E> Core<K, T, E> {
                 n_teardowns: 0,
             }),
             n_handles: AtomicUsize::new(1),
-            n_superseded: Apart(AtomicU64::new(0)),
         })
     }
 
@@ -488,7 +493,7 @@ where
                 Some(old) => {
                     self.index.redirect(hash, old, new);
                     let place = &mut state.places[old];
-                    self.supersede(place);
+                    place.supersede();
                     if let Phase::Idle { since, .. } = place.phase {
                         state.idle.remove(&since);
                         state.end_idle(old, effects);
@@ -591,7 +596,7 @@ where
                 Phase::Opening { unwanted: false } => {}
                 _ => return false,
             }
-            self.supersede(place);
+            place.supersede();
             effects.extend((self.index.remove(place.hash, at)).map(Effect::Key));
             true
         })
@@ -665,19 +670,6 @@ impl<K, T, E> Core<K, T, E> {
         }
         place.phase = Phase::Open { tenure: weak };
         tenure
-    }
-
-    /// The key does not lead to this generation any more.
-    fn supersede(&self, place: &mut Place<K, T, E>) {
-        place.indexed = false;
-        place.identity.supersede(place.generation);
-        self.n_superseded.0.fetch_add(1, Ordering::Release);
-    }
-
-    /// Changes when a key ceases to lead where it led.
-    #[inline]
-    pub(crate) fn n_superseded(&self) -> u64 {
-        self.n_superseded.0.load(Ordering::Acquire)
     }
 }
 
@@ -992,7 +984,6 @@ impl<K, T, E> Core<K, T, E> {
             };
             place.is_evicted = true;
             place.identity.detach(generation);
-            self.n_superseded.0.fetch_add(1, Ordering::Release);
             for (_, block) in &place.blocks {
                 effects.cancel_block(block.clone());
             }
@@ -1145,7 +1136,7 @@ impl<K, T, E> Core<K, T, E> {
             }
             effects.extend(self.index.clear().into_iter().map(Effect::Key));
             for (_, place) in &mut state.places {
-                self.supersede(place);
+                place.supersede();
             }
             while let Some((_, at)) = state.idle.pop_first() {
                 state.end_idle(at, effects);

@@ -58,6 +58,11 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
         }
     }
 
+    /// Makes room for so many.
+    pub(crate) fn reserve(&mut self, n_effects: usize) {
+        self.effects.reserve(n_effects);
+    }
+
     #[inline]
     pub(crate) fn push(&mut self, effect: Effect<K, T, E>) {
         self.effects.push(effect);

@@ -22,6 +22,10 @@ impl<T, const N: usize> Few<T, N> {
         self.n_first == 0
     }
 
+    pub(crate) fn reserve(&mut self, n_more: usize) {
+        self.rest.reserve((self.n_first + n_more).saturating_sub(N));
+    }
+
     #[inline]
     pub(crate) fn push(&mut self, item: T) {
         match self.first.get_mut(self.n_first) {

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     hash::{BuildHasher, Hash},
+    mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -22,10 +23,15 @@ use crate::{
 #[must_use = "futures do nothing unless polled"]
 pub struct Open<'a, K, T, M, E = AnyError, S = FastHash> {
     cache: &'a ContextCache<K, T, E, S>,
+    stage: Stage<'a, K, T, M, E>,
+}
+
+enum Stage<'a, K, T, M, E> {
     /// Until the first poll.
-    order: Option<(K, M)>,
+    Ordered(K, M),
     /// From then on, unless the key was in use.
-    asking: Option<Asking<'a, K, T, E>>,
+    Asking(Asking<'a, K, T, E>),
+    Done,
 }
 
 /// Nothing in it is pinned.
@@ -36,8 +42,7 @@ impl<'a, K, T, M, E, S> Open<'a, K, T, M, E, S> {
     pub(crate) fn new(cache: &'a ContextCache<K, T, E, S>, key: K, make: M) -> Self {
         Self {
             cache,
-            order: Some((key, make)),
-            asking: None,
+            stage: Stage::Ordered(key, make),
         }
     }
 }
@@ -57,19 +62,46 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let Some((key, make)) = this.order.take() {
-            let hash = this.cache.hash_one(&key);
-            if let Some(tenure) = this.cache.core().index.hit(hash, &key) {
+        let mut hash = 0;
+        if let Stage::Ordered(key, _) = &this.stage {
+            hash = this.cache.hash_one(key);
+            if let Some(tenure) = this.cache.core().index.hit(hash, key) {
+                this.stage = Stage::Done;
                 return Poll::Ready(Ok(Lease::new(tenure, true)));
             }
-            this.asking = Some(Asking::new(this.cache.core(), hash, key, boxed(make)));
         }
-        let Some(asking) = &mut this.asking else {
+        this.poll_asking(hash, cx)
+    }
+}
+
+impl<K, T, M, E, S, C> Open<'_, K, T, M, E, S>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+    E: Send + 'static,
+    C: AsyncContext<Value = T, Error = E>,
+    C::Run: Send + 'static,
+    M: FnOnce() -> C + Send + 'static,
+{
+    /// The way of a key that is not in use; `hash` is the key's at the first poll.
+    #[inline(never)]
+    fn poll_asking(
+        &mut self,
+        hash: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Lease<K, T, E>, Failure<E>>> {
+        if let Stage::Ordered(..) = self.stage
+            && let Stage::Ordered(key, make) = mem::replace(&mut self.stage, Stage::Done)
+        {
+            let asking = Asking::new(self.cache.core(), hash, key, boxed(make));
+            self.stage = Stage::Asking(asking);
+        }
+        let Stage::Asking(asking) = &mut self.stage else {
             panic!("`open` was polled after it had completed");
         };
         let opened = asking.poll(cx);
         if opened.is_ready() {
-            this.asking = None;
+            self.stage = Stage::Done;
         }
         opened
     }
@@ -78,7 +110,7 @@ where
 impl<K, T, M, E, S> fmt::Debug for Open<'_, K, T, M, E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Open")
-            .field("waits", &self.asking.is_some())
+            .field("waits", &matches!(self.stage, Stage::Asking(_)))
             .finish_non_exhaustive()
     }
 }

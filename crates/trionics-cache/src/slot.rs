@@ -14,9 +14,8 @@ use trionics_gather::AsyncContext;
 use crate::{
     asking::Asking,
     cache::{ContextCache, boxed},
-    core::Core,
     hash::FastHash,
-    identity::Identity,
+    identity::{Identity, n_superseded},
     lease::Lease,
     tenure::Tenure,
 };
@@ -28,11 +27,10 @@ use crate::{
 /// the memory of the generation it saw last (not its value) until it sees another or is dropped.
 pub struct KeySlot<K, T, E = AnyError, S = FastHash> {
     seen: Weak<Tenure<K, T, E>>,
-    /// What the cache said when the key was seen to lead there.
+    /// What [`n_superseded`] said when the key was seen to lead there.
     n_superseded: u64,
     /// Hits that the cache has yet to be told of.
     n_hits: u64,
-    core: Arc<Core<K, T, E>>,
     /// What a hit needs not look at.
     way: Box<Way<K, T, E, S>>,
 }
@@ -58,7 +56,6 @@ impl<K, T, E, S> Way<K, T, E, S> {
 
 impl<K, T, E, S> KeySlot<K, T, E, S> {
     pub(crate) fn new(cache: ContextCache<K, T, E, S>, key: K, hash: u64) -> Self {
-        let core = Arc::clone(cache.core());
         let way = Way {
             cache,
             key,
@@ -69,7 +66,6 @@ impl<K, T, E, S> KeySlot<K, T, E, S> {
             seen: Weak::new(),
             n_superseded: 0,
             n_hits: 0,
-            core,
             way: Box::new(way),
         }
     }
@@ -85,13 +81,13 @@ impl<K, T, E, S> KeySlot<K, T, E, S> {
         self.seen = Arc::downgrade(tenure);
         self.way.generation = Some((Arc::clone(&terms.identity), terms.generation));
         // Before the next hit, the generation is looked at.
-        self.n_superseded = self.core.n_superseded().wrapping_sub(1);
+        self.n_superseded = n_superseded().wrapping_sub(1);
     }
 
     fn tell_hits(&mut self) {
         let n_hits = mem::take(&mut self.n_hits);
         if n_hits > 0 {
-            self.core.add_hits(n_hits);
+            self.way.cache.core().add_hits(n_hits);
         }
     }
 
@@ -99,9 +95,9 @@ impl<K, T, E, S> KeySlot<K, T, E, S> {
     /// even for a moment.
     #[inline]
     fn hit(&mut self) -> Option<Lease<K, T, E>> {
-        let n_superseded = self.core.n_superseded();
-        if n_superseded != self.n_superseded {
-            self.confirm(n_superseded)?;
+        let known = n_superseded();
+        if known != self.n_superseded {
+            self.confirm(known)?;
         }
         let tenure = self.seen.upgrade()?;
         self.n_hits += 1;
@@ -133,7 +129,8 @@ where
             return Some(lease);
         }
         self.tell_hits();
-        let tenure = self.core.index.hit(self.way.hash, &self.way.key)?;
+        let way = &*self.way;
+        let tenure = way.cache.core().index.hit(way.hash, &way.key)?;
         self.see(&tenure);
         Some(Lease::new(tenure, true))
     }
@@ -189,8 +186,8 @@ where
         if let Some(lease) = self.try_peek() {
             return Ok(lease);
         }
-        let key = self.way.key.clone();
-        let mut asking = Asking::new(&self.core, self.way.hash, key, boxed(make));
+        let way = &*self.way;
+        let mut asking = Asking::new(way.cache.core(), way.hash, way.key.clone(), boxed(make));
         let lease = poll_fn(|cx| asking.poll(cx)).await?;
         drop(asking);
         self.see(lease.tenure());

@@ -103,33 +103,31 @@ fn a_timer_of_an_old_idle_time_ends_no_newer_one() {
     let cache: ContextCache<Word, usize> = ContextCache::options()
         .keep_alive(Duration::from_secs(10))
         .build();
-    let open = {
-        let (cache, notes) = (cache.clone(), notes.clone());
-        move || {
-            let notes = notes.clone();
-            cache.open("a", move || {
-                acm(async move |slot: Slot<usize>| {
-                    slot.provide(1).await;
-                    notes.add("exit");
-                    Ok(())
-                })
+    let open = async |cache: ContextCache<Word, usize>, notes: Notes| {
+        let make = move || {
+            acm(async move |slot: Slot<usize>| {
+                slot.provide(1).await;
+                notes.add("exit");
+                Ok(())
             })
-        }
+        };
+        drop(cache.open("a", make).await.unwrap());
     };
     let clock = ClockByHand::default();
     let timers = Arc::clone(&clock.timers);
     let mut service = Box::pin(with_clock(clock, cache.serve()));
     let mut serve = || (&mut service).now_or_never();
 
-    let mut opening = Box::pin(open());
+    let mut opening = Box::pin(open(cache.clone(), notes.clone()));
     assert!((&mut opening).now_or_never().is_none());
     assert!(serve().is_none());
-    drop(opening.now_or_never().expect("it is open").unwrap());
+    opening.now_or_never().expect("it is open");
     assert!(serve().is_none());
     assert_eq!(timers.lock().unwrap().len(), 1);
 
     // In the very poll in which the timer ends, a user comes and goes.
-    let visit = move || drop(open().now_or_never().expect("it is idle").unwrap());
+    let (same, its_notes) = (cache.clone(), notes.clone());
+    let visit = move || open(same, its_notes).now_or_never().expect("it is idle");
     ClockByHand::go_off(&timers, 0, visit);
     assert!(serve().is_none());
     assert!(notes.take().is_empty());
