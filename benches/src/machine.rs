@@ -12,13 +12,24 @@ pub fn description() -> Vec<String> {
         env::consts::ARCH,
         processor()
     )];
+    facts.extend(memory());
     facts.extend(load());
     facts.extend(compiler());
+    facts.push("the system's allocator, for all subjects".to_owned());
+    if ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"]
+        .iter()
+        .any(|name| env::var(name).is_ok_and(|value| value != "0"))
+    {
+        facts.push(
+            "**`RUST_BACKTRACE` is set: what some peers spend on backtraces is in their times. `cargo xtask bench` unsets it.**"
+                .to_owned(),
+        );
+    }
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
     if let Ok(text) = fs::read_to_string(lock) {
         let versions = dependencies(&text, env!("CARGO_PKG_NAME"));
         if !versions.is_empty() {
-            facts.push(versions.join(", "));
+            facts.push(format!("versions: {}", versions.join(", ")));
         }
     }
     facts
@@ -33,6 +44,19 @@ fn processor() -> String {
             Some(line.split_once(':')?.1.trim().to_owned())
         })
         .unwrap_or_else(|| "a processor that has no name here".to_owned())
+}
+
+/// How much memory there is, where the system tells it in Linux's way.
+fn memory() -> Option<String> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(format!(
+        "{:.1} GiB of memory",
+        kibibytes / f64::from(1 << 20)
+    ))
 }
 
 /// How busy the machine was, where the system tells it in Linux's way.

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeMap,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, PoisonError},
@@ -9,62 +10,72 @@ use std::{
 };
 
 use crate::{
+    alone,
+    figures::Figures,
     statistics::Spread,
-    suite::{Case, OURS, Turn},
+    suite::{Case, OURS, Subject, Turn},
 };
 
 /// How many rounds a case gets, and how long a subject's turn in a round is.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Turns of each subject.
+    /// Turns of each subject, where the time that a case is given is enough.
     pub rounds: usize,
+    /// Turns of each subject in any case: with fewer there is no spread to speak of.
+    pub least: usize,
     /// The length of a turn that calibration aims at; never less than one iteration.
     pub turn: Duration,
 }
 
-impl Plan {
-    /// For figures that one quotes.
-    pub const FULL: Self = Self {
-        rounds: 51,
-        turn: Duration::from_millis(15),
-    };
-    /// For a first look.
-    pub const QUICK: Self = Self {
-        rounds: 15,
-        turn: Duration::from_millis(4),
-    };
-}
-
 /// What came out of a case.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
+    /// The rounds that all went through.
+    pub rounds: usize,
     /// The subjects that did all their turns, in the order of the case.
     pub measured: Vec<Measured>,
     /// The subjects that panicked, and with what; their turns do not count.
     pub failed: Vec<(&'static str, String)>,
 }
 
-/// The figures of one subject.
+/// What is known of one subject.
 #[derive(Debug)]
 pub struct Measured {
     /// [`OURS`] or a peer's name.
     pub subject: &'static str,
-    /// Nanoseconds per unit.
-    pub nanoseconds: Spread,
+    /// Nanoseconds per unit; none for a subject that has only figures.
+    pub nanoseconds: Option<Spread>,
     /// For a peer: our time divided by its time in the same round.
     pub ratio: Option<Spread>,
+    /// What is said of it beside its times.
+    pub figures: Figures,
 }
 
-/// Lets the subjects of a case take turns.
+/// Lets the subjects of a case take turns, in as many rounds as the plan says and the time allows, and then asks for their
+/// figures.
 ///
-/// A subject that panics is out from there on; the others go on.
-pub fn measure(group: &str, case: &Case, plan: Plan) -> Outcome {
+/// A subject that panics is out from there on; the others go on. When `is_interrupted` turns true, the rounds so far count,
+/// and nothing comes out if there were none.
+pub fn measure(
+    group: &str,
+    case: &Case,
+    plan: Plan,
+    time: Duration,
+    is_interrupted: &dyn Fn() -> bool,
+) -> Option<Outcome> {
     let mut failed = Vec::new();
     let mut players = Vec::new();
-    for subject in case.subjects() {
+    for subject in case.subjects().iter().filter(|subject| subject.has_times()) {
+        if is_interrupted() {
+            return None;
+        }
         let name = subject.name();
-        match guarded(group, case, name, || calibrate(subject.set_up(), plan.turn)) {
-            Ok((turn, length)) => players.push(Player {
+        let calibrated = guarded(group, case, name, || {
+            subject.set_up().map(|turn| calibrate(turn, plan.turn))
+        });
+        match calibrated {
+            Ok(None) => {}
+            Ok(Some((turn, length))) => players.push(Player {
                 name,
                 turn,
                 length,
@@ -74,15 +85,22 @@ pub fn measure(group: &str, case: &Case, plan: Plan) -> Outcome {
         }
     }
 
+    let round: Duration = players.iter().map(|player| player.length.time).sum();
+    let rounds = (time.as_secs_f64() / round.as_secs_f64().max(1e-9)) as usize;
+    let rounds = rounds.max(plan.least).min(plan.rounds);
+    let mut n_rounds = 0;
     let mut shuffle = Shuffle::new();
-    for _ in 0..plan.rounds {
+    'rounds: while n_rounds < rounds {
         for index in shuffle.order(players.len()) {
+            if is_interrupted() {
+                break 'rounds;
+            }
             let player = &mut players[index];
             if failed.iter().any(|(name, _)| *name == player.name) {
                 continue;
             }
             let length = player.length;
-            match guarded(group, case, player.name, || length.time(&mut player.turn)) {
+            match guarded(group, case, player.name, || length.take(&mut player.turn)) {
                 Ok(nanoseconds) => player.times.push(nanoseconds / case.units() as f64),
                 Err(message) => {
                     failed.push((player.name, message));
@@ -92,33 +110,76 @@ pub fn measure(group: &str, case: &Case, plan: Plan) -> Outcome {
                 }
             }
         }
+        n_rounds += 1;
+    }
+    if n_rounds == 0 && !players.is_empty() {
+        return None;
     }
 
-    players.retain(|player| failed.iter().all(|(name, _)| *name != player.name));
-    let ours = players
-        .iter()
-        .find(|player| player.name == OURS)
-        .map(|player| player.times.clone());
-    let measured = players
-        .into_iter()
-        .map(|player| {
-            let ratio = match &ours {
-                Some(ours) if player.name != OURS => Some(Spread::of(
-                    ours.iter()
-                        .zip(&player.times)
-                        .map(|(ours, theirs)| ours / theirs)
-                        .collect(),
-                )),
-                _ => None,
-            };
-            Measured {
-                subject: player.name,
-                nanoseconds: Spread::of(player.times),
-                ratio,
+    let mut times = BTreeMap::new();
+    for mut player in players {
+        if failed.iter().all(|(name, _)| *name != player.name) {
+            // Of a round that was cut short nothing counts.
+            player.times.truncate(n_rounds);
+            times.insert(player.name, player.times);
+        }
+    }
+    let mut measured = Vec::new();
+    for subject in case.subjects() {
+        let name = subject.name();
+        if failed.iter().any(|(failed, _)| *failed == name)
+            || is_interrupted() && !times.contains_key(name)
+        {
+            continue;
+        }
+        let figures = match guarded(group, case, name, || {
+            figures(group, case, subject, is_interrupted)
+        }) {
+            Ok(Ok(figures)) => figures,
+            Ok(Err(message)) | Err(message) => {
+                failed.push((name, message));
+                continue;
             }
-        })
-        .collect();
-    Outcome { measured, failed }
+        };
+        let theirs = times.get(name);
+        let ratio = match (times.get(OURS), theirs) {
+            (Some(ours), Some(theirs)) if name != OURS => Some(Spread::of(
+                ours.iter()
+                    .zip(theirs)
+                    .map(|(ours, theirs)| ours / theirs)
+                    .collect(),
+            )),
+            _ => None,
+        };
+        measured.push(Measured {
+            subject: name,
+            nanoseconds: theirs.cloned().map(Spread::of),
+            ratio,
+            figures,
+        });
+    }
+    Some(Outcome {
+        rounds: n_rounds,
+        measured,
+        failed,
+    })
+}
+
+/// What is said of a subject beside its times; whoever interrupts does not wait for it.
+fn figures(
+    group: &str,
+    case: &Case,
+    subject: &Subject,
+    is_interrupted: &dyn Fn() -> bool,
+) -> Result<Figures, String> {
+    if is_interrupted() {
+        return Ok(Figures::new());
+    }
+    let figures = subject.figures();
+    if !case.has_peak_memory() || !subject.has_times() {
+        return Ok(figures);
+    }
+    Ok(alone::figures(group, case.name(), subject.name())?.and(figures))
 }
 
 /// A subject during the rounds.
@@ -138,6 +199,8 @@ struct Length {
     batches: u64,
     /// Iterations in a batch.
     iterations: u64,
+    /// About how long a turn is.
+    time: Duration,
 }
 
 impl Length {
@@ -145,7 +208,7 @@ impl Length {
     const BATCHES: u64 = 31;
 
     /// Lets a subject take its turn; nanoseconds per iteration.
-    fn time(self, turn: &mut Turn) -> f64 {
+    fn take(self, turn: &mut Turn) -> f64 {
         let batch = |_| turn(self.iterations).as_nanos() as f64 / self.iterations as f64;
         Spread::of((0..self.batches).map(batch).collect()).median
     }
@@ -157,6 +220,15 @@ fn calibrate(mut turn: Turn, aim: Duration) -> (Turn, Length) {
     let mut iterations = 1_u64;
     loop {
         let time = turn(iterations).as_secs_f64().max(1e-9);
+        if iterations == 1 && time >= 8.0 * aim.as_secs_f64() {
+            // So long an iteration needs no second look: it will be a turn, however much faster the next one is.
+            let length = Length {
+                batches: 1,
+                iterations: 1,
+                time: Duration::from_secs_f64(time),
+            };
+            return (turn, length);
+        }
         if time >= batch / 2.0 {
             break;
         }
@@ -168,9 +240,12 @@ fn calibrate(mut turn: Turn, aim: Duration) -> (Turn, Length) {
     let fastest = (0..3)
         .map(|_| turn(iterations).as_secs_f64().max(1e-9) / iterations as f64)
         .fold(f64::INFINITY, f64::min);
+    let batches = ((aim.as_secs_f64() / fastest) as u64).clamp(1, Length::BATCHES);
+    let iterations = ((batch / fastest) as u64).max(1);
     let length = Length {
-        batches: ((aim.as_secs_f64() / fastest) as u64).clamp(1, Length::BATCHES),
-        iterations: ((batch / fastest) as u64).max(1),
+        batches,
+        iterations,
+        time: Duration::from_secs_f64(fastest * (batches * iterations) as f64),
     };
     (turn, length)
 }
@@ -249,11 +324,27 @@ mod tests {
     use std::{cell::Cell, rc::Rc};
 
     use super::*;
+    use crate::figures::Figure;
 
     const PLAN: Plan = Plan {
         rounds: 9,
+        least: 3,
         turn: Duration::from_micros(100),
     };
+
+    /// All the time that a case may want.
+    fn measure(case: &Case, plan: Plan) -> Outcome {
+        super::measure("group", case, plan, Duration::MAX, &|| false).expect("nobody interrupts")
+    }
+
+    /// The spread of figures that are all the same.
+    fn flat(figure: f64) -> Option<Spread> {
+        Some(Spread {
+            low: figure,
+            median: figure,
+            high: figure,
+        })
+    }
 
     /// A subject whose clock says that an iteration takes `nanoseconds`, times a drift that every round shares.
     fn pretended(
@@ -272,27 +363,13 @@ mod tests {
         let case = Case::new("case", "item", 10, "")
             .timed_subject(OURS, pretended(50, drift.clone()))
             .timed_subject("peer", pretended(200, drift));
-        let outcome = measure("group", &case, PLAN);
+        let outcome = measure(&case, PLAN);
         let [ours, peer] = &outcome.measured[..] else {
             panic!("{outcome:?}")
         };
-        assert_eq!((ours.nanoseconds.median, ours.ratio), (5.0, None));
-        assert_eq!(
-            peer.nanoseconds,
-            Spread {
-                low: 20.0,
-                median: 20.0,
-                high: 20.0
-            }
-        );
-        assert_eq!(
-            peer.ratio,
-            Some(Spread {
-                low: 0.25,
-                median: 0.25,
-                high: 0.25
-            })
-        );
+        assert_eq!(outcome.rounds, 9);
+        assert_eq!((ours.nanoseconds, ours.ratio), (flat(5.0), None));
+        assert_eq!((peer.nanoseconds, peer.ratio), (flat(20.0), flat(0.25)));
     }
 
     #[test]
@@ -322,20 +399,11 @@ mod tests {
         let case = Case::new("case", "item", 1, "")
             .timed_subject(OURS, subject(30))
             .timed_subject("peer", subject(40));
-        let outcome = measure("group", &case, one_turn_each);
+        let outcome = measure(&case, one_turn_each);
         let peer = &outcome.measured[1];
-        assert!(
-            peer.nanoseconds.high / peer.nanoseconds.low > 1.6,
-            "{peer:?}"
-        );
-        assert_eq!(
-            peer.ratio,
-            Some(Spread {
-                low: 0.75,
-                median: 0.75,
-                high: 0.75
-            })
-        );
+        let times = peer.nanoseconds.expect("it has times");
+        assert!(times.high / times.low > 1.6, "{peer:?}");
+        assert_eq!(peer.ratio, flat(0.75));
     }
 
     #[test]
@@ -353,13 +421,8 @@ mod tests {
             }
         };
         let case = Case::new("case", "item", 1, "").timed_subject("peer", disturbed);
-        let outcome = measure("group", &case, PLAN);
-        let expected = Spread {
-            low: 100.0,
-            median: 100.0,
-            high: 100.0,
-        };
-        assert_eq!(outcome.measured[0].nanoseconds, expected);
+        let outcome = measure(&case, PLAN);
+        assert_eq!(outcome.measured[0].nanoseconds, flat(100.0));
     }
 
     #[test]
@@ -396,7 +459,7 @@ mod tests {
             .timed_subject("late", panics_late)
             .subject("early", || || panic!("at once"))
             .timed_subject("peer", pretended(20, drift));
-        let outcome = measure("group", &case, PLAN);
+        let outcome = measure(&case, PLAN);
         let measured: Vec<_> = outcome
             .measured
             .iter()
@@ -420,8 +483,103 @@ mod tests {
     fn without_our_subject_there_are_no_ratios() {
         let case = Case::new("case", "item", 1, "")
             .timed_subject("peer", pretended(20, Rc::new(Cell::new(1))));
-        let outcome = measure("group", &case, PLAN);
+        let outcome = measure(&case, PLAN);
         assert!(outcome.measured[0].ratio.is_none());
+    }
+
+    /// A subject whose turns are of a clock that the test reads, too.
+    fn on_a_clock(
+        iteration: Duration,
+        clock: Rc<Cell<Duration>>,
+    ) -> impl Fn() -> Box<dyn FnMut(u64) -> Duration> {
+        move || {
+            let clock = clock.clone();
+            Box::new(move |iterations| {
+                let time = iteration * iterations as u32;
+                clock.set(clock.get() + time);
+                time
+            })
+        }
+    }
+
+    #[test]
+    fn rounds_fit_the_time_but_for_the_least() {
+        let plan = Plan {
+            rounds: 100,
+            least: 5,
+            turn: Duration::from_millis(10),
+        };
+        for (seconds, rounds) in [(1, 5), (20, 10), (10_000, 100)] {
+            let clock = Rc::new(Cell::new(Duration::ZERO));
+            let subject = || on_a_clock(Duration::from_secs(1), clock.clone());
+            let case = Case::new("case", "item", 1, "")
+                .timed_subject(OURS, subject())
+                .timed_subject("peer", subject());
+            let time = Duration::from_secs(seconds);
+            let outcome =
+                super::measure("group", &case, plan, time, &|| false).expect("nobody interrupts");
+            assert_eq!(outcome.rounds, rounds, "in {seconds} s");
+            // One iteration to warm up, and one a round.
+            assert_eq!(clock.get(), Duration::from_secs(2 * (1 + rounds as u64)));
+        }
+    }
+
+    #[test]
+    fn an_interruption_keeps_the_rounds_that_are_complete() {
+        let clock = Rc::new(Cell::new(Duration::ZERO));
+        let subject = || on_a_clock(Duration::from_secs(1), clock.clone());
+        let case = Case::new("case", "item", 1, "")
+            .timed_subject(OURS, subject())
+            .timed_subject("peer", subject());
+        // Two turns to warm up; the third round is cut in half.
+        let after = |seconds| {
+            clock.set(Duration::ZERO);
+            let is_interrupted = || clock.get() >= Duration::from_secs(seconds);
+            super::measure("group", &case, PLAN, Duration::MAX, &is_interrupted)
+        };
+        let outcome = after(7).expect("two rounds are complete");
+        assert_eq!((outcome.rounds, outcome.measured.len()), (2, 2));
+        assert_eq!(outcome.measured[1].ratio, flat(1.0));
+        assert!(after(3).is_none());
+        assert!(after(1).is_none());
+    }
+
+    #[test]
+    fn figures_are_asked_for_once_and_need_no_times() {
+        let asked = Rc::new(Cell::new(0));
+        let figures = |bytes: f64| {
+            let asked = asked.clone();
+            move || {
+                asked.set(asked.get() + 1);
+                Figures::new().number("bytes", bytes)
+            }
+        };
+        let case = Case::new("case", "item", 1, "")
+            .timed_subject(OURS, pretended(10, Rc::new(Cell::new(1))))
+            .figures(OURS, figures(1.0))
+            .figures("peer", figures(2.0))
+            .figures("broken", || panic!("no figures"));
+        let outcome = measure(&case, PLAN);
+        let [ours, peer] = &outcome.measured[..] else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(ours.nanoseconds, flat(10.0));
+        assert_eq!(ours.figures, Figures::new().number("bytes", 1.0));
+        assert_eq!((peer.nanoseconds, peer.ratio), (None, None));
+        assert_eq!(peer.figures, Figures::new().number("bytes", 2.0));
+        assert_eq!(asked.get(), 2);
+        assert_eq!(outcome.failed, [("broken", "no figures".to_owned())]);
+    }
+
+    #[test]
+    fn a_case_of_figures_alone_has_no_rounds_to_wait_for() {
+        let case =
+            Case::new("case", "item", 1, "").figures(OURS, || Figures::new().text("safe", "yes"));
+        let outcome = measure(&case, PLAN);
+        assert_eq!(
+            outcome.measured[0].figures.get("safe"),
+            Some(&Figure::Text("yes".to_owned()))
+        );
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::figures::Figures;
+
 /// The name of our own subject: ratios are taken of this one to each other subject of its case.
 pub const OURS: &str = "trionics";
 
@@ -60,7 +62,24 @@ pub struct Case {
     per: &'static str,
     units: u64,
     fair: &'static str,
+    /// The line of a chart that the case is a point of.
+    place: Option<Place>,
+    /// About how long an iteration lasts, if that is much longer than a turn.
+    lasts: Duration,
+    /// Whether each subject also runs in a process of its own.
+    alone: bool,
     subjects: Vec<Subject>,
+}
+
+/// Where a case stands among its like: the cases of one series differ in size alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What the cases of the series have in common; the title of their chart.
+    pub series: String,
+    /// The size, along the chart's horizontal axis.
+    pub size: u64,
+    /// What is counted: `children`, `keys` …
+    pub of: &'static str,
 }
 
 impl Case {
@@ -78,8 +97,43 @@ impl Case {
             per,
             units,
             fair,
+            place: None,
+            lasts: Duration::ZERO,
+            alone: false,
             subjects: Vec::new(),
         }
+    }
+
+    /// Makes the case a point of a series, for the charts: `.sized("ready, plain host", 1000, "children")`.
+    ///
+    /// # Panics
+    ///
+    /// If the size is zero: the axis is logarithmic.
+    #[must_use]
+    pub fn sized(mut self, series: impl Into<String>, size: u64, of: &'static str) -> Self {
+        assert!(size > 0, "a size is along a logarithmic axis");
+        self.place = Some(Place {
+            series: series.into(),
+            size,
+            of,
+        });
+        self
+    }
+
+    /// Tells that one iteration lasts about so long, where that is a good part of a second: a turn is then one iteration,
+    /// rounds are few, and the time that the whole will take is known in advance.
+    #[must_use]
+    pub fn lasting(mut self, iteration: Duration) -> Self {
+        self.lasts = iteration;
+        self
+    }
+
+    /// Lets each subject also run one iteration in a process of its own, and adds the figure `peak memory, MiB`: by how much
+    /// the peak of that process's memory went up from before the set-up to the end.
+    #[must_use]
+    pub fn with_peak_memory(mut self) -> Self {
+        self.alone = true;
+        self
     }
 
     /// Adds a subject: `set_up` runs once, outside the measured time, and returns one iteration of the work.
@@ -122,16 +176,45 @@ impl Case {
     where
         Turn: FnMut(u64) -> Duration + 'static,
     {
-        assert!(
-            self.subjects.iter().all(|other| other.name != name),
-            "two subjects {name} in {}",
-            self.name
-        );
-        self.subjects.push(Subject {
-            name,
-            set_up: Box::new(move || Box::new(set_up())),
-        });
+        let case = self.name.clone();
+        let subject = self.entry(name);
+        assert!(subject.set_up.is_none(), "two subjects {name} in {case}");
+        subject.set_up = Some(Box::new(move || Box::new(set_up())));
         self
+    }
+
+    /// Adds figures of a subject that are not times: memory, lines of code, whether its cleanup ran. `figures` is called
+    /// once, after the rounds.
+    ///
+    /// The subject may have times in this case, too, or not: a case can be one of figures alone.
+    ///
+    /// # Panics
+    ///
+    /// If the subject has figures in this case already.
+    #[must_use]
+    pub fn figures(mut self, name: &'static str, figures: impl Fn() -> Figures + 'static) -> Self {
+        let case = self.name.clone();
+        let subject = self.entry(name);
+        assert!(
+            subject.figures.is_none(),
+            "figures of {name} twice in {case}"
+        );
+        subject.figures = Some(Box::new(figures));
+        self
+    }
+
+    /// The subject of that name: a new one, if there is none.
+    fn entry(&mut self, name: &'static str) -> &mut Subject {
+        let index = self.subjects.iter().position(|other| other.name == name);
+        let index = index.unwrap_or_else(|| {
+            self.subjects.push(Subject {
+                name,
+                set_up: None,
+                figures: None,
+            });
+            self.subjects.len() - 1
+        });
+        &mut self.subjects[index]
     }
 
     /// How filters and reports call the case.
@@ -154,6 +237,21 @@ impl Case {
         self.fair
     }
 
+    /// The series that the case belongs to, if any.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
+    /// About how long an iteration lasts; zero if it is short.
+    pub fn lasts(&self) -> Duration {
+        self.lasts
+    }
+
+    /// Whether each subject is to run in a process of its own, too.
+    pub fn has_peak_memory(&self) -> bool {
+        self.alone
+    }
+
     /// Who takes part.
     pub fn subjects(&self) -> &[Subject] {
         &self.subjects
@@ -166,7 +264,10 @@ pub type Turn = Box<dyn FnMut(u64) -> Duration>;
 /// One of those that do a case's work.
 pub struct Subject {
     name: &'static str,
-    set_up: Box<dyn Fn() -> Turn>,
+    /// Makes its turns; none for one that has no times.
+    set_up: Option<Box<dyn Fn() -> Turn>>,
+    /// Finds out what is said of it beside its times.
+    figures: Option<Box<dyn Fn() -> Figures>>,
 }
 
 impl Subject {
@@ -175,9 +276,21 @@ impl Subject {
         self.name
     }
 
-    /// Prepares the subject for its turns.
-    pub fn set_up(&self) -> Turn {
-        (self.set_up)()
+    /// Whether it takes turns.
+    pub fn has_times(&self) -> bool {
+        self.set_up.is_some()
+    }
+
+    /// Prepares the subject for its turns, if it takes any.
+    pub fn set_up(&self) -> Option<Turn> {
+        self.set_up.as_ref().map(|set_up| set_up())
+    }
+
+    /// What is said of it beside its times.
+    pub fn figures(&self) -> Figures {
+        self.figures
+            .as_ref()
+            .map_or_else(Figures::new, |figures| figures())
     }
 }
 

@@ -20,7 +20,14 @@ fn every_subject_runs() {
             for subject in case.subjects() {
                 // If it panics, the test's output ends with who it was.
                 eprintln!("{}/{}: {}", group.name(), case.name(), subject.name());
-                subject.set_up()(1);
+                if let Some(mut turn) = subject.set_up() {
+                    turn(1);
+                }
+                let figures = subject.figures();
+                assert!(
+                    subject.has_times() || !figures.is_empty(),
+                    "there is nothing to say of it"
+                );
             }
         }
     }

@@ -21,11 +21,16 @@ Usage:
         --keep-going   go on after a step that failed
         --list         name the steps and end
 
-  cargo xtask bench [FILTER…] [--quick] [--list]
-      Measure this library beside its peers. Writes target/bench/report.json and
-      target/bench/report.md and prints the tables.
+  cargo xtask bench [FILTER…] [--quick] [--save NAME] [--against NAME] [--list]
+      Measure this library beside its peers: under an hour for everything, under
+      ten minutes with --quick. Writes report.json, report.md, report.html and a
+      chart per group to target/bench, also when it is interrupted, and prints
+      the tables.
         FILTER         a group, or a part of `group/case`; several add up
         --quick        fewer and shorter rounds: a first look, no figures to quote
+        --save NAME    keep the reports as target/bench/saved/NAME
+        --against NAME say what got slower since that run by more than the noise,
+                       and end with exit code 1 if anything did
         --list         name the groups, cases and subjects and end
 
   cargo xtask help

@@ -6,77 +6,206 @@
 )]
 
 use std::{
-    env,
-    error::Error,
-    path::PathBuf,
+    env, fs, io,
     process::{self, ExitCode},
     thread,
     time::{Duration, Instant},
 };
 
 use trionics_benches::{
-    Case, Group, groups, machine,
+    Case, Group,
+    alone::{self, ALONE},
+    budget::Budget,
+    groups, interrupt, machine,
     measure::{Plan, hangs, measure},
-    report::Report,
+    options::{Options, select},
+    report::{
+        Head, Report,
+        row::{self, Row},
+    },
 };
+
+/// For figures that one quotes.
+const FULL: Plan = Plan {
+    rounds: 101,
+    least: 11,
+    turn: Duration::from_millis(20),
+};
+const FULL_TIME: Duration = Duration::from_secs(50 * 60);
+
+/// For a first look.
+const QUICK: Plan = Plan {
+    rounds: 21,
+    least: 5,
+    turn: Duration::from_millis(8),
+};
+const QUICK_TIME: Duration = Duration::from_secs(7 * 60);
+
+/// A subject that does not come back for so long will not come back.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let groups = groups::all();
-    let selected = Options::parse(&arguments)
-        .and_then(|options| Ok((select(&groups, &options.filters)?, options)));
-    let (selected, options) = match selected {
-        Ok(selected) => selected,
-        Err(message) => {
-            eprintln!("{message}");
-            return ExitCode::from(2);
-        }
-    };
-    if options.list {
-        for (group, case) in selected {
-            let subjects: Vec<_> = case
-                .subjects()
-                .iter()
-                .map(|subject| subject.name())
-                .collect();
-            println!("{}/{}: {}", group.name(), case.name(), subjects.join(", "));
-        }
-        return ExitCode::SUCCESS;
+    if let Some((ALONE, names)) = arguments
+        .split_first()
+        .map(|(first, rest)| (first.as_str(), rest))
+    {
+        return alone_in_this_process(&groups, names);
     }
-    match run(&selected, &options) {
-        Ok(false) => ExitCode::SUCCESS,
-        Ok(true) => {
-            eprintln!("some subjects failed");
-            ExitCode::FAILURE
+    match run(&groups, &arguments) {
+        Ok(code) => code,
+        Err(Trouble::Usage(message)) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
         }
-        Err(error) => {
+        Err(Trouble::Output(error)) => {
             eprintln!("the reports could not be written: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Measures the cases one after the other; tells whether a subject failed.
-fn run(selected: &[(&Group, &Case)], options: &Options) -> Result<bool, Box<dyn Error>> {
-    let plan = if options.quick {
-        Plan::QUICK
-    } else {
-        Plan::FULL
+/// Why nothing, or not all, was measured.
+enum Trouble {
+    /// The arguments make no sense.
+    Usage(String),
+    Output(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+fn alone_in_this_process(groups: &[Group], names: &[String]) -> ExitCode {
+    match alone::run(groups, names) {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(groups: &[Group], arguments: &[String]) -> Result<ExitCode, Trouble> {
+    let options = Options::parse(arguments).map_err(Trouble::Usage)?;
+    let selected = select(groups, &options.filters).map_err(Trouble::Usage)?;
+    if options.list {
+        list(&selected);
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Before the long wait, not after it.
+    let earlier = match &options.against {
+        Some(name) => Some((name, earlier(&options, name).map_err(Trouble::Usage)?)),
+        None => None,
     };
-    let mut preface = machine::description();
-    preface.push(format!(
-        "{} rounds, each subject's turn about {} ms{}",
+    let n_existing = groups.iter().map(|group| group.cases().len()).sum();
+    let mut report = Report::begin(&options.folder, head(&options, selected.len(), n_existing))?;
+    interrupt::listen();
+    thread::spawn(end_when_a_subject_hangs);
+    measure_all(&selected, &options, &mut report)?;
+
+    let mut has_slower = false;
+    if let Some((name, rows)) = earlier {
+        has_slower = report.compare(name, &rows)?.has_slower();
+    }
+    println!("\n{}", report.markdown());
+    println!(
+        "Written to {}: report.json, report.md, report.html, and a chart per group",
+        options.folder.display()
+    );
+    if let Some(name) = &options.save {
+        if report.is_complete() {
+            report.save(&options.saved(name))?;
+            println!("Kept as `{name}`: `--against {name}` compares with it");
+        } else {
+            eprintln!("not kept as `{name}`, as it is not complete");
+        }
+    }
+    if interrupt::is_requested() {
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+    }
+    if report.has_failures() {
+        eprintln!("some subjects failed");
+        return Ok(ExitCode::FAILURE);
+    }
+    if has_slower {
+        eprintln!("some cases got slower");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(selected: &[(&Group, &Case)]) {
+    for (group, case) in selected {
+        let subjects: Vec<_> = case
+            .subjects()
+            .iter()
+            .map(|subject| subject.name())
+            .collect();
+        println!("{}/{}: {}", group.name(), case.name(), subjects.join(", "));
+    }
+}
+
+/// The figures of a run that was kept.
+fn earlier(options: &Options, name: &str) -> Result<Vec<Row>, String> {
+    let path = options.saved(name).join("report.json");
+    let text = fs::read_to_string(&path).map_err(|_| {
+        let names = options.saved_names();
+        match names.is_empty() {
+            true => {
+                format!("no run was kept as `{name}`, nor any other: `--save {name}` keeps one")
+            }
+            false => format!(
+                "no run was kept as `{name}`; there are {}",
+                names.join(", ")
+            ),
+        }
+    })?;
+    row::parse(&text).map_err(|error| format!("{} is no report: {error}", path.display()))
+}
+
+fn head(options: &Options, n_selected: usize, n_existing: usize) -> Head {
+    let (plan, _) = plan(options);
+    let mut facts = machine::description();
+    facts.push(format!(
+        "{} rounds, each subject's turn about {} ms; fewer rounds, but {} at least, where iterations are long{}",
         plan.rounds,
         plan.turn.as_millis(),
-        if options.quick {
-            "; a quick look, no figures to quote"
-        } else {
-            ""
+        plan.least,
+        match options.quick {
+            true => ". A quick look, no figures to quote",
+            false => "",
         }
     ));
-    let mut report = Report::begin(&options.folder, preface, selected.len())?;
-    thread::spawn(|| end_when_a_subject_hangs(Duration::from_secs(120)));
+    Head {
+        facts,
+        filters: options.filters.clone(),
+        planned: n_selected,
+        existing: n_existing,
+    }
+}
 
+fn plan(options: &Options) -> (Plan, Duration) {
+    match options.quick {
+        true => (QUICK, QUICK_TIME),
+        false => (FULL, FULL_TIME),
+    }
+}
+
+/// Measures the cases one after the other, until somebody interrupts.
+fn measure_all(
+    selected: &[(&Group, &Case)],
+    options: &Options,
+    report: &mut Report,
+) -> io::Result<()> {
+    let (plan, time) = plan(options);
+    let mut budget = Budget::new(time, plan, selected.iter().map(|(_, case)| *case));
     let started = Instant::now();
     for (index, (group, case)) in selected.iter().enumerate() {
         eprint!(
@@ -87,106 +216,41 @@ fn run(selected: &[(&Group, &Case)], options: &Options) -> Result<bool, Box<dyn 
             case.name()
         );
         let case_started = Instant::now();
-        report.add(group.name(), case, measure(group.name(), case, plan))?;
-        let left = started
-            .elapsed()
-            .mul_f64((selected.len() - index - 1) as f64 / (index + 1) as f64);
+        let allotted = budget.allotted(started.elapsed());
+        let outcome = measure(group.name(), case, plan, allotted, &interrupt::is_requested);
+        let Some(outcome) = outcome else { break };
+        let n_rounds = outcome.rounds;
+        report.add(group, case, outcome)?;
+        budget.case_is_done();
         eprintln!(
-            "{:.1} s, about {:.0} s left",
+            "{:.1} s, {n_rounds} rounds; about {} left",
             case_started.elapsed().as_secs_f64(),
-            left.as_secs_f64()
+            in_words(budget.time_left(started.elapsed()))
         );
+        if interrupt::is_requested() {
+            break;
+        }
     }
+    Ok(())
+}
 
-    println!("\n{}", report.markdown());
-    println!(
-        "Written: {}/report.json and report.md",
-        options.folder.display()
-    );
-    Ok(report.has_failures())
+fn in_words(time: Duration) -> String {
+    match time.as_secs_f64().round() as u64 {
+        seconds @ ..100 => format!("{seconds} s"),
+        seconds => format!("{} min", (seconds + 30) / 60),
+    }
 }
 
 /// Nothing can stop a thread that hangs. What was measured before is on disk.
-fn end_when_a_subject_hangs(limit: Duration) {
+fn end_when_a_subject_hangs() {
     loop {
         thread::sleep(Duration::from_secs(1));
-        if let Some(what) = hangs(limit) {
+        if let Some(what) = hangs(PATIENCE) {
             eprintln!(
                 "\n{what} has not come back for {} s; giving up. The reports hold the cases before it.",
-                limit.as_secs()
+                PATIENCE.as_secs()
             );
             process::exit(3);
         }
     }
-}
-
-/// What the command line asks for.
-struct Options {
-    filters: Vec<String>,
-    quick: bool,
-    list: bool,
-    folder: PathBuf,
-}
-
-impl Options {
-    fn parse(arguments: &[String]) -> Result<Self, String> {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
-        let mut options = Self {
-            filters: Vec::new(),
-            quick: false,
-            list: false,
-            folder,
-        };
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "--quick" => options.quick = true,
-                "--list" => options.list = true,
-                "--out" => options.folder = arguments.next().ok_or("--out wants a folder")?.into(),
-                flag if flag.starts_with('-') => {
-                    return Err(format!("there is no option `{flag}`"));
-                }
-                filter => options.filters.push(filter.to_owned()),
-            }
-        }
-        Ok(options)
-    }
-}
-
-/// The cases that some filter picks: the name of a group picks all of it, other text whatever has it in `group/case`.
-fn select<'groups>(
-    groups: &'groups [Group],
-    filters: &[String],
-) -> Result<Vec<(&'groups Group, &'groups Case)>, String> {
-    let all: Vec<_> = groups
-        .iter()
-        .flat_map(|group| group.cases().iter().map(move |case| (group, case)))
-        .collect();
-    let picks = |filter: &str, group: &Group, case: &Case| {
-        if groups.iter().any(|group| group.name() == filter) {
-            group.name() == filter
-        } else {
-            format!("{}/{}", group.name(), case.name())
-                .to_lowercase()
-                .contains(&filter.to_lowercase())
-        }
-    };
-    for filter in filters {
-        if !all.iter().any(|(group, case)| picks(filter, group, case)) {
-            let known: Vec<_> = all
-                .iter()
-                .map(|(group, case)| format!("  {}/{}", group.name(), case.name()))
-                .collect();
-            return Err(format!(
-                "nothing is called `{filter}`; there are\n{}",
-                known.join("\n")
-            ));
-        }
-    }
-    Ok(all
-        .into_iter()
-        .filter(|(group, case)| {
-            filters.is_empty() || filters.iter().any(|filter| picks(filter, group, case))
-        })
-        .collect())
 }

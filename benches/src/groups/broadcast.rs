@@ -166,17 +166,18 @@ fn fan_out<T: Payload>(plan: Plan) -> Case {
         burst,
         n_threads,
     } = plan;
-    let name = format!(
-        "{n_subscribers} subscribers, bursts of {burst}, {}, {n_threads} thread{}",
+    let series = format!(
+        "bursts of {burst}, {}, {n_threads} thread{}",
         T::NAME,
         if n_threads == 1 { "" } else { "s" }
     );
     let mut case = Case::new(
-        name,
+        format!("{n_subscribers} subscribers, {series}"),
         "delivered item",
         (n_subscribers * burst * plan.n_rounds()) as u64,
         "tokio tasks on a current-thread runtime per thread; a burst is sent when all have received the one before; a window of 64 where there is one; fork_stream is left out where it hangs: bursts of 1 to more than one subscriber, and two threads",
-    );
+    )
+    .sized(series, n_subscribers as u64, "subscribers");
     let mut subjects: Vec<(&'static str, Wire<T>)> = vec![
         (OURS, ours),
         ("tokio", tokio_direct),

@@ -116,6 +116,14 @@ fn case_name(what: &str, n_keys: u64, n_threads: usize) -> String {
     )
 }
 
+/// What the cases of all key counts have in common.
+fn series(what: &str, n_threads: usize) -> String {
+    format!(
+        "{what}, {n_threads} thread{}",
+        if n_threads == 1 { "" } else { "s" }
+    )
+}
+
 fn warm(n_keys: u64, n_threads: usize) -> Case {
     macro_rules! peer {
         ($name:expr, $case:expr, $map:expr, $use_one:expr) => {
@@ -136,7 +144,8 @@ fn warm(n_keys: u64, n_threads: usize) -> Case {
         "use",
         (N_USES * n_threads) as u64,
         "find the key, take a share of the value (a lease, or a clone of an Arc), read it, give it back; all in one task per thread; default hashers unless named",
-    );
+    )
+    .sized(series("warm hit and release", n_threads), n_keys, "keys");
     let case = peer!(
         OURS,
         case,
@@ -235,6 +244,7 @@ fn by_slot(n_keys: u64, n_threads: usize) -> Case {
         (N_USES * n_threads) as u64,
         "each thread has a slot per key and looks it up by index; dashmap is asked by key, as it has nothing like a slot",
     )
+    .sized(series("warm hit by slot", n_threads), n_keys, "keys")
     .subject(OURS, move || {
         let (cache, leases) = held(n_keys);
         let order = order(n_keys);

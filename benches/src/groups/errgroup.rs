@@ -103,6 +103,7 @@ fn build(n_errors: u64) -> Case {
         n_errors,
         "calls that fail with a boxed error, their errors in a group with a message, dropped; Vec and anyhow's chain keep no tree",
     )
+    .sized("group of boxed errors", n_errors, "errors")
     .subject(OURS, move || {
         move || Failure::group_of("a batch failed", errors(n_errors, connect_any))
     })

@@ -61,6 +61,7 @@ fn contexts<const N: usize>() -> Case {
         N as u64,
         "enter all, use the values, leave all; the peers run plain futures that no failure or cancellation may interrupt",
     )
+    .sized("contexts, one yield on each side", N as u64, "contexts")
     .subject(OURS, || {
         || {
             let sum = Host::Plain.run(gather_contexts(

@@ -123,7 +123,8 @@ fn children_that_end(children: u64, work: Work, host: HostKind) -> Case {
         "open, start, run, join; all on the same host, but those that need a runtime of their own: JoinSet, async_nursery, \
          LocalExecutor. FuturesUnordered and its kind get boxed children, as a set of different ones would; those with <F> take \
          children of one type only. The floor is a box, polled and freed, without a set and without wakes",
-    );
+    )
+    .sized(format!("{}, {}", work.name(), host.name()), children, "children");
     let case = case.subject(OURS, move || {
         let host = host.host();
         move || {
@@ -411,7 +412,8 @@ fn random_wake(children: usize) -> Case {
         "wake",
         1,
         "one child is woken, and its set polled by the same hand-made host until it sleeps again; LocalExecutor runs one task",
-    );
+    )
+    .sized("a random wake", children as u64, "pending children");
     let case = subject(case, OURS, children, move |bells| {
         let bells = bells.clone();
         open_nursery(async move |nursery: Nursery<'_>| {
