@@ -158,7 +158,18 @@ where
     set_tag(&set_up, identity as Arc<dyn Tag>);
     // In an async block, so that a panic of the user's `make` comes out of a poll.
     let (context, tenancy) = let_out(acm(async |slot: Slot<T>| run(slot).await));
-    let outcome = lead(&core, at, generation, set_up.run(context), tenancy).await;
+    let mut life = Life {
+        core: &core,
+        at,
+        generation,
+        tenancy,
+        stage: Stage::SetUp,
+        ended: None,
+        timer: None,
+    };
+    // Moved once and polled where it is: it is the greater part of what a resource in use takes.
+    let mut context = pin!(set_up.run(context));
+    let outcome = poll_fn(|cx| life.poll(context.as_mut(), cx)).await;
     let trouble = match outcome {
         Ok(Ok(Ok(()))) => None,
         // Nobody waited any more, and the set-up has unwound.
@@ -172,59 +183,21 @@ where
     }
 }
 
-/// Polls a context from its set-up to the end of its exit, and lends its value to the users in between.
+/// Leads a context from its set-up to the end of its exit, and lends its value to the users in between.
 ///
 /// The context comes first in each poll: what it says of its end or of a cancellation is known before the
 /// users are looked after. While it is in use it waits for the end of its tenancy, so no cancellation
 /// stops it before the users have left: no use after the exit.
-async fn lead<K, T, E, F>(
-    core: &Arc<Core<K, T, E>>,
+struct Life<'a, K, T, E, R> {
+    core: &'a Arc<Core<K, T, E>>,
     at: usize,
     generation: u64,
-    context: F,
     tenancy: Tenancy<T>,
-) -> std::thread::Result<F::Output>
-where
-    F: Future,
-{
-    let mut context = pin!(catch_panic(context));
-    let mut ended = None;
-    let mut stage = Stage::SetUp;
-    let mut users = Users {
-        core,
-        at,
-        generation,
-        timer: None,
-    };
-    poll_fn(|cx| {
-        loop {
-            if ended.is_none()
-                && let Poll::Ready(end) = context.as_mut().poll(cx)
-            {
-                ended = Some(end);
-            }
-            if let Stage::SetUp = stage
-                && let Some(value) = tenancy.take_value()
-            {
-                stage = Stage::InUse { evicted: false };
-                core.set_open(at, generation, value);
-            }
-            let Stage::InUse { evicted } = &mut stage else {
-                return match ended.take() {
-                    Some(end) => Poll::Ready(end),
-                    None => Poll::Pending,
-                };
-            };
-            if !*evicted && (ended.is_some() || tenancy.poll_notice(cx).is_ready()) {
-                *evicted = true;
-                core.evict(at, generation);
-            }
-            ready!(users.poll_left(cx));
-            stage = Stage::Left;
-            tenancy.end();
-        }
-    })
-    .await
+    stage: Stage,
+    /// How the context ended, a panic included.
+    ended: Option<std::thread::Result<R>>,
+    /// The usage that it runs for, and the timer.
+    timer: Option<(Usage, Pin<Box<Sleep>>)>,
 }
 
 /// What a generation's context is at.
@@ -237,16 +210,43 @@ enum Stage {
     Left,
 }
 
-/// The users of a generation, as the one sees them who waits for them to leave.
-struct Users<'a, K, T, E> {
-    core: &'a Core<K, T, E>,
-    at: usize,
-    generation: u64,
-    /// The usage that it runs for, and the timer.
-    timer: Option<(Usage, Pin<Box<Sleep>>)>,
-}
+impl<K, T, E, R> Life<'_, K, T, E, R> {
+    fn poll(
+        &mut self,
+        mut context: Pin<&mut impl Future<Output = R>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::thread::Result<R>> {
+        loop {
+            if self.ended.is_none() {
+                let polled = catch_unwind(AssertUnwindSafe(|| context.as_mut().poll(cx)));
+                self.ended = match polled {
+                    Ok(Poll::Pending) => None,
+                    Ok(Poll::Ready(output)) => Some(Ok(output)),
+                    Err(payload) => Some(Err(payload)),
+                };
+            }
+            if let Stage::SetUp = self.stage
+                && let Some(value) = self.tenancy.take_value()
+            {
+                self.stage = Stage::InUse { evicted: false };
+                self.core.set_open(self.at, self.generation, value);
+            }
+            let Stage::InUse { evicted } = &mut self.stage else {
+                return match self.ended.take() {
+                    Some(end) => Poll::Ready(end),
+                    None => Poll::Pending,
+                };
+            };
+            if !*evicted && (self.ended.is_some() || self.tenancy.poll_notice(cx).is_ready()) {
+                *evicted = true;
+                self.core.evict(self.at, self.generation);
+            }
+            ready!(self.poll_left(cx));
+            self.stage = Stage::Left;
+            self.tenancy.end();
+        }
+    }
 
-impl<K, T, E> Users<'_, K, T, E> {
     /// Waits until nobody uses the generation any more, and its idle time is over.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (core, at, generation) = (self.core, self.at, self.generation);
@@ -277,26 +277,6 @@ impl<K, T, E> Users<'_, K, T, E> {
             }
         }
     }
-}
-
-/// Yields a panic of `future` as a value.
-async fn catch_panic<F: Future>(future: F) -> std::thread::Result<F::Output> {
-    let mut future = pin!(Some(future));
-    poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            let future: Pin<&mut F> = future
-                .as_mut()
-                .as_pin_mut()
-                .expect("not polled after its end");
-            future.poll(cx)
-        }));
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(payload) => Poll::Ready(Err(payload)),
-        }
-    })
-    .await
 }
 
 /// Ends a generation, also where it was stopped.
