@@ -413,6 +413,31 @@ fn a_context_that_fails_while_it_is_used_cancels_its_users() {
     });
 }
 
+/// An opener that goes after its set-up has failed, and before it was told: the handler hears of it, once.
+/// The next in the queue tries already, and is not to fail for it.
+#[test]
+fn a_failure_whose_opener_has_gone_is_the_handlers() {
+    let (heard, notes) = (Notes::new(), Notes::new());
+    let hears = heard.clone();
+    let cache: Cache = Cache::options()
+        .on_unheard_failure(move |failure| hears.add(errors(&failure).concat()))
+        .build();
+    served(&cache, async {
+        let open = |resource: Resource| Box::pin(cache.open("a", move || resource.context()));
+        let mut first = open(Resource::new("1", &notes).set_up_fails("e"));
+        let mut second = open(Resource::new("2", &notes));
+        assert!(poll!(&mut first).is_pending());
+        assert!(poll!(&mut second).is_pending());
+        seconds(1).await;
+        checkpoint().await;
+        assert_eq!(notes.take(), ["1 sets up", "2 sets up"]);
+        drop(first);
+        assert_eq!(*second.await.unwrap(), 2);
+        assert_eq!(heard.take(), ["e"]);
+    });
+    assert!(heard.take().is_empty());
+}
+
 /// A failed set-up whose opener is told, and a user that waited with it and is dropped at the same
 /// moment: the failure is the opener's, and the service does not hear of it.
 #[test]
