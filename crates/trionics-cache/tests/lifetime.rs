@@ -185,10 +185,11 @@ impl Clock for ClockByHand {
                 timer.waker = Some(cx.waker().clone());
                 timer.last_act.take()
             };
-            match last_act {
-                Some(act) => Poll::Ready(act()),
-                None => Poll::Pending,
-            }
+            let Some(act) = last_act else {
+                return Poll::Pending;
+            };
+            act();
+            Poll::Ready(())
         }))
     }
 }
