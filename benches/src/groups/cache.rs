@@ -2,8 +2,9 @@
 
 use std::{
     collections::HashMap,
-    future::Future,
+    future::{Future, poll_fn},
     hint::black_box,
+    pin::pin,
     sync::{Arc, Mutex},
     thread,
 };
@@ -20,6 +21,7 @@ use trionics::{
 
 use crate::{
     Case, Group, OURS,
+    figures::Figures,
     support::{Host, yield_once},
 };
 
@@ -33,7 +35,11 @@ pub(super) fn group() -> Group {
                 .case(by_slot(n_keys, n_threads));
         }
     }
-    group.case(cold_cycle()).case(all_at_once())
+    group
+        .case(cold_cycle())
+        .case(all_at_once())
+        .case(memory(1))
+        .case(memory(10_000))
 }
 
 /// Uses by one thread in one iteration.
@@ -220,6 +226,48 @@ fn warm(n_keys: u64, n_threads: usize) -> Case {
             *share
         }
     );
+    let case = peer!(
+        "map of tokio OnceCells",
+        case,
+        with_values(n_keys, Mutex::<Cells>::default(), |map, key, value| {
+            let cell = Arc::new(OnceCell::new_with(Some(value)));
+            map.lock().expect("no panic").insert(key, cell);
+        }),
+        async |map: &Mutex<Cells>, key: u64| {
+            let cell = Arc::clone(&map.lock().expect("no panic")[&key]);
+            let share = Arc::clone(cell.get_or_init(set_up).await);
+            *share
+        }
+    );
+    let case = peer!(
+        "map of async-once-cells",
+        case,
+        with_values(
+            n_keys,
+            Mutex::<HashMap<u64, Arc<AsyncCell>>>::default(),
+            |map, key, value| {
+                let cell = Arc::new(AsyncCell::new_with(value));
+                map.lock().expect("no panic").insert(key, cell);
+            }
+        ),
+        async |map: &Mutex<HashMap<u64, Arc<AsyncCell>>>, key: u64| {
+            let cell = Arc::clone(&map.lock().expect("no panic")[&key]);
+            let share = Arc::clone(cell.get_or_init(set_up()).await);
+            *share
+        }
+    );
+    let case = case.subject("literal port", move || {
+        let (_runtime, cache) = literal(n_keys);
+        let order = order(n_keys);
+        let mut threads = vec![(); n_threads];
+        move || {
+            on_threads(&mut threads, &order, async |(), key| {
+                let value = *cache.enter(key, false).await;
+                cache.leave(key).await;
+                value
+            });
+        }
+    });
     peer!(
         "Mutex<HashMap>, foldhash",
         case,
@@ -354,6 +402,17 @@ impl Literal {
     }
 }
 
+/// The port with all keys held open.
+fn literal(n_keys: u64) -> (Runtime, Literal) {
+    let (runtime, cache) = (tokio_runtime(), Literal::default());
+    runtime.block_on(async {
+        for key in 0..n_keys {
+            cache.enter(key, false).await;
+        }
+    });
+    (runtime, cache)
+}
+
 fn tokio_runtime() -> Runtime {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     runtime.expect("the system gives what a runtime needs")
@@ -384,6 +443,20 @@ fn cold_cycle() -> Case {
                     black_box(lease.close().await.expect("it exits"));
                 }
             });
+        }
+    })
+    .subject("trionics, service in the task of the user", || {
+        let runtime = tokio_runtime();
+        let cache = Cache::new();
+        let mut service = Box::pin(cache.serve());
+        move || {
+            let cycles = async {
+                for key in 0..N_CYCLES {
+                    let lease = open(&cache, key).await.expect("it opens");
+                    black_box(lease.close().await.expect("it exits"));
+                }
+            };
+            runtime.block_on(beside(&mut service, cycles));
         }
     })
     .subject("literal port", || {
@@ -423,6 +496,110 @@ fn cold_cycle() -> Case {
             });
         }
     })
+}
+
+/// Runs `work` to its end, and `service` beside it in the same task.
+async fn beside<T>(service: &mut (impl Future + Unpin), work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        let polled = work.as_mut().poll(cx);
+        if polled.is_pending() && service.poll_unpin(cx).is_ready() {
+            unreachable!("the cache is open");
+        }
+        polled
+    })
+    .await
+}
+
+fn memory(n_keys: u64) -> Case {
+    /// What holds so many keys.
+    fn holding<T>(n_keys: u64, make: impl Fn() -> T + 'static) -> impl Fn() -> Figures + 'static {
+        move || Figures::held("key", n_keys, &make)
+    }
+    Case::new(
+        case_name("memory of keys in use", n_keys, 1).replace(", 1 thread", ""),
+        "key",
+        n_keys,
+        "map, value and what else a key in use holds, with the share of one user: for trionics and the port the context that waits to be left, too; the others have none",
+    )
+    .figures(
+        OURS,
+        holding(n_keys, move || {
+            let cache = Cache::new();
+            let mut service = Box::pin(cache.serve());
+            let opens = async {
+                let mut leases = Vec::with_capacity(n_keys as usize);
+                for key in 0..n_keys {
+                    leases.push(open(&cache, key).await.expect("it opens"));
+                }
+                leases
+            };
+            let leases = futures::executor::block_on(beside(&mut service, opens));
+            InUse {
+                cache,
+                service,
+                leases,
+            }
+        }),
+    )
+    .figures("literal port", holding(n_keys, move || literal(n_keys)))
+    .figures(
+        "moka",
+        holding(n_keys, move || {
+            let cache = moka::future::Cache::new(100_000);
+            with_values(n_keys, cache, |map, key, value| {
+                futures::executor::block_on(map.insert(key, value));
+            })
+        }),
+    )
+    .figures(
+        "dashmap",
+        holding(n_keys, move || {
+            with_values(n_keys, dashmap::DashMap::new(), |map, key, value| {
+                map.insert(key, value);
+            })
+        }),
+    )
+    .figures(
+        "papaya",
+        holding(n_keys, move || {
+            with_values(n_keys, papaya::HashMap::new(), |map, key, value| {
+                map.pin().insert(key, value);
+            })
+        }),
+    )
+    .figures(
+        "map of tokio OnceCells",
+        holding(n_keys, move || {
+            with_values(n_keys, Mutex::<Cells>::default(), |map, key, value| {
+                let cell = Arc::new(OnceCell::new_with(Some(value)));
+                map.lock().expect("no panic").insert(key, cell);
+            })
+        }),
+    )
+    .figures(
+        "Mutex<HashMap>",
+        holding(n_keys, move || {
+            with_values(n_keys, Mutex::new(HashMap::new()), |map, key, value| {
+                map.lock().expect("no panic").insert(key, value);
+            })
+        }),
+    )
+}
+
+/// Keys in use and their service, which ends with them.
+struct InUse<S: Future + Unpin> {
+    cache: Cache,
+    service: S,
+    leases: Vec<Lease<u64, u64>>,
+}
+
+impl<S: Future + Unpin> Drop for InUse<S> {
+    fn drop(&mut self) {
+        self.leases.clear();
+        self.cache.close();
+        futures::executor::block_on(&mut self.service);
+    }
 }
 
 /// How many come at once.
@@ -530,6 +707,8 @@ async fn set_up() -> Arc<u64> {
 }
 
 type Cells = HashMap<u64, Arc<OnceCell<Arc<u64>>>>;
+
+type AsyncCell = async_once_cell::OnceCell<Arc<u64>>;
 
 async fn once_cell(map: &Mutex<Cells>) -> Arc<u64> {
     let cell = Arc::clone(map.lock().expect("no panic").entry(1).or_default());

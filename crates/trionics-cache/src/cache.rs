@@ -2,17 +2,15 @@
 
 use std::{
     fmt,
-    future::poll_fn,
     hash::{BuildHasher, Hash},
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
 use hashbrown::Equivalent;
 use trionics_errgroup::{AnyError, Failure, LibraryFailure};
 use trionics_gather::AsyncContext;
-use trionics_nursery::internal::{current_tag, is_cancelled};
+use trionics_nursery::internal::current_tag;
 
 use crate::{
     core::{Core, Entered, Newcomer, RunContext},
@@ -268,7 +266,7 @@ where
         let inside = current_tag();
         let entered = self
             .core
-            .enter(hash, key, &mut None, &mut None, inside.as_ref());
+            .enter(hash, key, &mut None, &mut None, inside.as_ref(), &mut None);
         if let Entered::Absent = entered {
             return None;
         }
@@ -350,7 +348,7 @@ where
     T: Send + Sync + 'static,
     E: Send + 'static,
 {
-    fn newcomer(&self, key: K) -> Newcomer<K> {
+    pub(crate) fn newcomer(&self, key: K) -> Newcomer<K> {
         let keep_alive = match &self.settings.keep_alive {
             Some(keep_alive) => keep_alive(&key),
             None => Duration::ZERO,
@@ -363,48 +361,27 @@ where
         }
     }
 
-    /// Joins the key's generation or begins one, and waits until it is open.
-    pub(crate) async fn open(
-        self: &Arc<Self>,
-        hash: u64,
-        key: K,
-        run: RunContext<T, E>,
-    ) -> Result<Lease<K, T, E>, Failure<E>> {
-        let inside = current_tag();
-        let mut run = Some(run);
-        let mut newcomer = None;
-        while run.is_some() {
-            let entered = self.enter(hash, &key, &mut run, &mut newcomer, inside.as_ref());
-            if let Entered::Absent = entered {
-                newcomer = Some(self.newcomer(key.clone()));
-                continue;
-            }
-            match self.outcome(entered).await? {
-                Outcome::Lease(tenure, cache_hit) => return Ok(Lease::new(tenure, cache_hit)),
-                Outcome::Failed(trouble) => return Err(trouble.into_failure()),
-                Outcome::Again(again) => run = again,
-                Outcome::Absent | Outcome::Closed | Outcome::Over(_) => break,
-            }
+    async fn outcome(&self, entered: Entered<K, T, E>) -> Result<Outcome<K, T, E>, Failure<E>> {
+        match entered {
+            Entered::Wait(ticket) => Ok(Waiting::new(self, ticket).await),
+            entered => self.at_once(entered),
         }
-        // Who is cancelled together with the service is stopped here, and has not failed.
-        poll_fn(|_cx| match is_cancelled() {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        })
-        .await;
-        Err(self.closed())
     }
 
-    async fn outcome(&self, entered: Entered<K, T, E>) -> Result<Outcome<K, T, E>, Failure<E>> {
+    /// The outcome for who need not wait.
+    pub(crate) fn at_once(
+        &self,
+        entered: Entered<K, T, E>,
+    ) -> Result<Outcome<K, T, E>, Failure<E>> {
         Ok(match entered {
             Entered::Lease(tenure) => Outcome::Lease(tenure, true),
-            Entered::Wait(ticket) => Waiting::new(self, ticket).await,
             Entered::Absent => Outcome::Absent,
             Entered::Closed => Outcome::Closed,
             Entered::Full => {
                 return Err(Failure::library(LibraryFailure::Full { what: self.what() }));
             }
             Entered::Cycle(cycle) => return Err(cycle.into_failure()),
+            Entered::Wait(_) => unreachable!("it has a ticket"),
         })
     }
 

@@ -33,20 +33,27 @@ use trionics_nursery::{CancelScope, internal::Tag};
 
 use crate::{
     cycle::{Cycle, Edge},
-    effects::{Effects, Garbage},
+    effects::{Effect, Effects},
     identity::Identity,
     index::Index,
     lease::LeaseEnd,
     options::{Settings, WhenFull},
     statistics::Statistics,
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock},
-    tenure::Tenure,
+    tenure::{Spares, Tenure, Terms},
     ticket::{Line, Outcome, Ticket},
     trouble::Trouble,
 };
 
 /// A set-up that may begin: its context, and what it runs for.
 pub(crate) type SetUp<K, T, E> = (RunContext<T, E>, Arc<Identity<K>>);
+
+/// Who asks for a key: its context, what it belongs to, and whom to wake. What is used is taken.
+type Who<'a, T, E> = (
+    &'a mut Option<RunContext<T, E>>,
+    Option<&'a Arc<dyn Tag>>,
+    &'a mut Option<Waker>,
+);
 
 /// Makes the context and runs it.
 pub(crate) type RunContext<T, E> =
@@ -63,6 +70,7 @@ pub(crate) struct Core<K, T, E> {
 
 struct State<K, T, E> {
     places: Slab<Place<K, T, E>>,
+    spares: Spares<K, T, E>,
     /// Those who wait: to be given a value, or for the end of an exit.
     tickets: Slab<Ticket<K, T, E>>,
     /// Set-ups that the service has yet to begin: places and generations.
@@ -103,7 +111,7 @@ pub(crate) struct Place<K, T, E> {
     phase: Phase<K, T, E>,
     line: Line,
     /// The scope of the generation's set-up.
-    set_up: Option<CancelScope>,
+    pub(crate) set_up: Option<CancelScope>,
     /// The value was provided.
     has_opened: bool,
     /// The context or the service wants to end: nobody joins, and who is there is asked to leave.
@@ -111,9 +119,9 @@ pub(crate) struct Place<K, T, E> {
     /// The ticket of the last user, who waits for the end of the exit.
     listener: Option<usize>,
     /// Users' blocks, which are cancelled when the place is evicted.
-    blocks: Slab<CancelScope>,
+    pub(crate) blocks: Slab<CancelScope>,
     /// The generation's own task, which waits for its users to leave.
-    task: Option<Waker>,
+    pub(crate) task: Option<Waker>,
 }
 
 enum Phase<K, T, E> {
@@ -185,7 +193,7 @@ impl<K, T, E> State<K, T, E> {
     }
 
     fn wake_service(&mut self, effects: &mut Effects<K, T, E>) {
-        effects.wakers.extend(self.service.take());
+        effects.wake(self.service.take());
     }
 
     /// The place, if it still has this generation.
@@ -196,9 +204,17 @@ impl<K, T, E> State<K, T, E> {
     }
 
     /// Puts a ticket at the end of a place's queue.
-    fn queue(&mut self, at: usize, run: Option<RunContext<T, E>>, edge: Option<Edge>) -> usize {
+    fn queue(
+        &mut self,
+        at: usize,
+        run: Option<RunContext<T, E>>,
+        waker: Option<Waker>,
+        edge: Option<Edge>,
+    ) -> usize {
         let serial = self.new_number();
-        let id = self.tickets.insert(Ticket::new(at, serial, run, edge));
+        let id = self
+            .tickets
+            .insert(Ticket::new(at, serial, run, waker, edge));
         self.places[at].line.push(id, &mut self.tickets);
         id
     }
@@ -212,8 +228,8 @@ impl<K, T, E> State<K, T, E> {
         }
         self.n_undelivered += usize::from(outcome.is_trouble());
         let ticket = &mut self.tickets[id];
-        effects.wakers.extend(ticket.waker.take());
-        effects.drop_later(ticket.edge.take().and_then(Edge::cut).map(Garbage::Tag));
+        effects.wake(ticket.waker.take());
+        effects.extend(ticket.edge.take().and_then(Edge::cut).map(Effect::Tag));
         ticket.outcome = Some(outcome);
     }
 
@@ -228,10 +244,13 @@ impl<K, T, E> State<K, T, E> {
         effects: &mut Effects<K, T, E>,
     ) -> usize {
         let n_users = self.places[at].line.len();
+        effects.reserve(n_users);
         let shares = std::iter::repeat_n(tenure, n_users);
+        let mut next = self.places[at].line.take_all();
         for (index, share) in shares.enumerate() {
-            if let Some(id) = self.places[at].line.first() {
+            if let Some(id) = next {
                 let hit = first_hits || index > 0;
+                next = self.tickets[id].leave_line();
                 self.deliver(id, Outcome::Lease(share, hit), effects);
             }
         }
@@ -254,9 +273,9 @@ impl<K, T, E> State<K, T, E> {
     fn remove_place(&mut self, at: usize, index: &Index<K, T, E>, effects: &mut Effects<K, T, E>) {
         let place = self.places.remove(at);
         if place.indexed {
-            effects.drop_later((index.remove(place.hash, at)).into_iter().map(Garbage::Key));
+            effects.extend(index.remove(place.hash, at).map(Effect::Key));
         }
-        effects.drop_later([Garbage::Place(place)]);
+        effects.drop_place(place);
         if self.closed {
             self.wake_service(effects);
         }
@@ -310,13 +329,15 @@ impl<K, T, E> Place<K, T, E> {
     fn let_go(&mut self, at: usize, value: T, effects: &mut Effects<K, T, E>) {
         if mem::needs_drop::<T>() {
             self.phase = Phase::Leaving { released: false };
-            effects.leaving.push((at, self.generation, value));
+            effects.push(Effect::Leave(at, self.generation, value));
         } else {
             self.phase = Phase::Leaving { released: true };
-            effects.wakers.extend(self.task.take());
+            effects.wake(self.task.take());
         }
     }
+}
 
+impl<K, T, E> Place<K, T, E> {
     /// The key does not lead here any more.
     fn supersede(&mut self) {
         self.indexed = false;
@@ -331,6 +352,7 @@ impl<K, T, E> Core<K, T, E> {
             settings,
             state: Mutex::new(State {
                 places: Slab::new(),
+                spares: Spares::new(),
                 tickets: Slab::new(),
                 requests: VecDeque::new(),
                 without_room: BTreeMap::new(),
@@ -402,6 +424,7 @@ where
         run: &mut Option<RunContext<T, E>>,
         newcomer: &mut Option<Newcomer<K>>,
         inside: Option<&Arc<dyn Tag>>,
+        waker: &mut Option<Waker>,
     ) -> Entered<K, T, E> {
         self.change(|state, effects| {
             if state.closed {
@@ -410,7 +433,7 @@ where
             let Some(at) = self.index.place(hash, key) else {
                 return match newcomer.take() {
                     Some(newcomer) => {
-                        self.settle(state, hash, newcomer, run, inside, true, effects)
+                        self.settle(state, hash, newcomer, true, (run, inside, waker), effects)
                     }
                     None => Entered::Absent,
                 };
@@ -430,7 +453,7 @@ where
                 }
                 _ => {}
             }
-            self.wait(state, at, run, inside)
+            self.wait(state, at, (run, inside, waker))
         })
     }
 
@@ -450,9 +473,8 @@ where
                 state,
                 hash,
                 newcomer,
-                &mut Some(run),
-                inside,
                 false,
+                (&mut Some(run), inside, &mut None),
                 effects,
             )
         })
@@ -462,10 +484,11 @@ where
     pub(crate) fn promote(&self, key: K, hash: u64, tenure: &Arc<Tenure<K, T, E>>) -> bool {
         self.change(|state, effects| {
             if state.closed {
-                effects.drop_later([Garbage::Key(key)]);
+                effects.push(Effect::Key(key));
                 return false;
             }
-            let new = tenure.place;
+            let terms = tenure.terms();
+            let new = terms.place;
             match self.index.place(hash, &key) {
                 Some(old) => {
                     self.index.redirect(hash, old, new);
@@ -475,7 +498,7 @@ where
                         state.idle.remove(&since);
                         state.end_idle(old, effects);
                     }
-                    effects.drop_later([Garbage::Key(key)]);
+                    effects.push(Effect::Key(key));
                     match state.places[old].phase {
                         // Who waits there has nothing to wait for.
                         Phase::WithoutRoom => {
@@ -492,7 +515,7 @@ where
                 }
                 None => self.index.insert(key, hash, new),
             }
-            if let Some(place) = state.place(new, tenure.generation) {
+            if let Some(place) = state.place(new, terms.generation) {
                 place.indexed = true;
                 self.index.set_open(hash, new, Arc::downgrade(tenure));
             }
@@ -500,21 +523,19 @@ where
         })
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the common part of two ways in")]
     fn settle(
         &self,
         state: &mut State<K, T, E>,
         hash: u64,
         newcomer: Newcomer<K>,
-        run: &mut Option<RunContext<T, E>>,
-        inside: Option<&Arc<dyn Tag>>,
         indexed: bool,
+        who: Who<'_, T, E>,
         effects: &mut Effects<K, T, E>,
     ) -> Entered<K, T, E> {
         let (capacity, when_full) = self.limits();
         if when_full == WhenFull::Refuse && state.n_alive >= capacity {
-            effects.drop_later([Garbage::Key(newcomer.key)]);
-            effects.drop_later([Garbage::Identity(newcomer.identity)]);
+            effects.push(Effect::Key(newcomer.key));
+            effects.push(Effect::Identity(newcomer.identity));
             return Entered::Full;
         }
         let at = state.places.insert(Place {
@@ -535,9 +556,9 @@ where
         if indexed {
             self.index.insert(newcomer.key, hash, at);
         } else {
-            effects.drop_later([Garbage::Key(newcomer.key)]);
+            effects.push(Effect::Key(newcomer.key));
         }
-        let entered = self.wait(state, at, run, inside);
+        let entered = self.wait(state, at, who);
         state.request(at, (capacity, when_full), effects);
         entered
     }
@@ -546,15 +567,14 @@ where
         &self,
         state: &mut State<K, T, E>,
         at: usize,
-        run: &mut Option<RunContext<T, E>>,
-        inside: Option<&Arc<dyn Tag>>,
+        (run, inside, waker): Who<'_, T, E>,
     ) -> Entered<K, T, E> {
         let edge = match inside.map(|tag| Edge::try_new(tag, state.places[at].identity.id())) {
             None => None,
             Some(Ok(edge)) => Some(edge),
             Some(Err(cycle)) => return Entered::Cycle(cycle),
         };
-        Entered::Wait(state.queue(at, run.take(), edge))
+        Entered::Wait(state.queue(at, run.take(), waker.take(), edge))
     }
 
     /// Forgets a key's resource: users keep it, an idle one is torn down, and the next open makes
@@ -577,11 +597,7 @@ where
                 _ => return false,
             }
             place.supersede();
-            effects.drop_later(
-                (self.index.remove(place.hash, at))
-                    .into_iter()
-                    .map(Garbage::Key),
-            );
+            effects.extend((self.index.remove(place.hash, at)).map(Effect::Key));
             true
         })
     }
@@ -597,7 +613,7 @@ where
             match &mut place.phase {
                 Phase::Idle { since, .. } => {
                     let before = mem::replace(since, number);
-                    effects.wakers.extend(place.task.take());
+                    effects.wake(place.task.take());
                     state.idle.remove(&before);
                     state.idle.insert(number, at);
                     true
@@ -625,23 +641,29 @@ where
 impl<K, T, E> Core<K, T, E> {
     /// Gives an idle resource a user again.
     fn revive(self: &Arc<Self>, state: &mut State<K, T, E>, at: usize) -> Arc<Tenure<K, T, E>> {
-        let place = &mut state.places[at];
-        let Phase::Idle { value, since } = mem::replace(&mut place.phase, Phase::Over) else {
+        let phase = &mut state.places[at].phase;
+        let Phase::Idle { value, since } = mem::replace(phase, Phase::Over) else {
             unreachable!("the caller has looked");
         };
         state.idle.remove(&since);
         state.n_hits += 1;
-        self.set_in_use(place, at, value)
+        self.set_in_use(state, at, value)
     }
 
     fn set_in_use(
         self: &Arc<Self>,
-        place: &mut Place<K, T, E>,
+        state: &mut State<K, T, E>,
         at: usize,
         value: T,
     ) -> Arc<Tenure<K, T, E>> {
-        let identity = Arc::clone(&place.identity);
-        let tenure = Tenure::new(value, Arc::clone(self), identity, at, place.generation);
+        let place = &mut state.places[at];
+        let terms = Terms {
+            core: Arc::clone(self),
+            identity: Arc::clone(&place.identity),
+            place: at,
+            generation: place.generation,
+        };
+        let tenure = state.spares.begin(value, terms, state.n_alive);
         let weak = Arc::downgrade(&tenure);
         if place.indexed {
             self.index.set_open(place.hash, at, Weak::clone(&weak));
@@ -655,29 +677,29 @@ impl<K, T, E> Core<K, T, E> {
 impl<K, T, E> Core<K, T, E> {
     /// A ticket's outcome, with which the ticket is used up.
     pub(crate) fn poll_ticket(&self, id: usize, waker: Waker) -> Poll<Outcome<K, T, E>> {
-        self.change(|state, effects| {
+        // Both are dropped after the lock; no more than that comes of most polls.
+        let (_replaced, _ticket);
+        let (outcome, service) = {
+            let mut state = self.lock();
             let ticket = &mut state.tickets[id];
-            match ticket.outcome.take() {
-                Some(outcome) => {
-                    effects.drop_later([Garbage::Ticket(state.tickets.remove(id))]);
-                    if outcome.is_trouble() {
-                        state.n_undelivered -= 1;
-                        if state.closed {
-                            state.wake_service(effects);
-                        }
-                    }
-                    Poll::Ready(outcome)
-                }
-                None => {
-                    effects.drop_later(
-                        (ticket.waker.replace(waker))
-                            .into_iter()
-                            .map(Garbage::Waker),
-                    );
-                    Poll::Pending
+            let Some(outcome) = ticket.outcome.take() else {
+                _replaced = ticket.waker.replace(waker);
+                return Poll::Pending;
+            };
+            _ticket = state.tickets.remove(id);
+            let mut service = None;
+            if outcome.is_trouble() {
+                state.n_undelivered -= 1;
+                if state.closed {
+                    service = state.service.take();
                 }
             }
-        })
+            (outcome, service)
+        };
+        if let Some(service) = service {
+            service.wake();
+        }
+        Poll::Ready(outcome)
     }
 
     /// Whoever has the ticket does not wait any more.
@@ -685,15 +707,15 @@ impl<K, T, E> Core<K, T, E> {
         self.change(|state, effects| {
             let ticket = &mut state.tickets[id];
             let at = ticket.place;
-            effects.drop_later(ticket.edge.take().and_then(Edge::cut).map(Garbage::Tag));
+            effects.extend(ticket.edge.take().and_then(Edge::cut).map(Effect::Tag));
             if let Some(outcome) = ticket.outcome.take() {
-                effects.drop_later([Garbage::Ticket(state.tickets.remove(id))]);
+                effects.drop_ticket(state.tickets.remove(id));
                 match outcome {
                     Outcome::Failed(trouble) | Outcome::Over(Some(trouble)) => {
                         state.n_undelivered -= 1;
                         self.leave_unheard(state, trouble, effects);
                     }
-                    outcome => effects.drop_later([Garbage::Outcome(outcome)]),
+                    outcome => effects.push(Effect::Outcome(outcome)),
                 }
                 return;
             }
@@ -703,12 +725,12 @@ impl<K, T, E> Core<K, T, E> {
                 {
                     place.listener = None;
                 }
-                effects.drop_later([Garbage::Ticket(state.tickets.remove(id))]);
+                effects.drop_ticket(state.tickets.remove(id));
                 return;
             }
             let was_first = state.places[at].line.first() == Some(id);
             state.places[at].line.remove(id, &mut state.tickets);
-            effects.drop_later([Garbage::Ticket(state.tickets.remove(id))]);
+            effects.drop_ticket(state.tickets.remove(id));
             let place = &mut state.places[at];
             let is_empty = place.line.first().is_none();
             match place.phase {
@@ -742,7 +764,7 @@ impl<K, T, E> Core<K, T, E> {
         effects: &mut Effects<K, T, E>,
     ) {
         if state.is_over {
-            effects.too_late.push(trouble);
+            effects.push(Effect::TooLate(trouble));
         } else {
             state.unheard.push(trouble);
             state.wake_service(effects);
@@ -767,20 +789,20 @@ impl<K, T, E> Core<K, T, E> {
                 .filter(|place| matches!(place.phase, Phase::Open { .. }))
             else {
                 // The exit did not wait.
-                effects.drop_later([Garbage::Value(value)]);
+                effects.push(Effect::Value(value));
                 return LeaseEnd::TornDown;
             };
             let keeps =
                 place.keep_alive > Duration::ZERO && place.indexed && !place.is_evicted && !closed;
             if keeps && place.line.first().is_some() {
                 // Who came in this moment has it.
-                let tenure = self.set_in_use(place, at, value);
+                let tenure = self.set_in_use(state, at, value);
                 let users = state.hand_out(at, tenure, true, effects);
                 state.n_hits += users as u64;
                 return LeaseEnd::StillUsed { users };
             }
             if keeps && !full {
-                effects.wakers.extend(place.task.take());
+                effects.wake(place.task.take());
                 let hash = place.hash;
                 let since = state.new_number();
                 state.places[at].phase = Phase::Idle { value, since };
@@ -791,7 +813,9 @@ impl<K, T, E> Core<K, T, E> {
             place.let_go(at, value, effects);
             if let Some(listener) = listener {
                 let serial = state.new_number();
-                let id = state.tickets.insert(Ticket::new(at, serial, None, None));
+                let id = state
+                    .tickets
+                    .insert(Ticket::new(at, serial, None, None, None));
                 state.places[at].listener = Some(id);
                 *listener = Some(id);
             }
@@ -806,7 +830,7 @@ impl<K, T, E> Core<K, T, E> {
                 && let Phase::Leaving { released } = &mut place.phase
             {
                 *released = true;
-                effects.wakers.extend(place.task.take());
+                effects.wake(place.task.take());
             }
         });
     }
@@ -840,7 +864,7 @@ impl<K, T, E> Core<K, T, E> {
     pub(crate) fn poll_usage(&self, at: usize, generation: u64, waker: Waker) -> Usage {
         self.change(|state, effects| {
             let Some(place) = state.place(at, generation) else {
-                effects.drop_later([Garbage::Waker(waker)]);
+                effects.push(Effect::Waker(waker));
                 return Usage::Left;
             };
             let usage = match place.phase {
@@ -850,7 +874,7 @@ impl<K, T, E> Core<K, T, E> {
                 Phase::Open { .. } => Usage::InUse,
                 _ => Usage::Left,
             };
-            effects.drop_later((place.task.replace(waker)).into_iter().map(Garbage::Waker));
+            effects.extend(place.task.replace(waker).map(Effect::Waker));
             usage
         })
     }
@@ -874,11 +898,7 @@ impl<K, T, E> Core<K, T, E> {
     pub(crate) fn remove_block(&self, at: usize, generation: u64, id: usize) {
         self.change(|state, effects| {
             if let Some(place) = state.place(at, generation) {
-                effects.drop_later(
-                    (place.blocks.try_remove(id))
-                        .into_iter()
-                        .map(Garbage::Scope),
-                );
+                effects.extend((place.blocks.try_remove(id)).map(Effect::Scope));
             }
         });
     }
@@ -901,11 +921,7 @@ impl<K, T, E> Core<K, T, E> {
             } else if state.closed && state.places.is_empty() && state.n_undelivered == 0 {
                 Poll::Ready(Work::Nothing)
             } else {
-                effects.drop_later(
-                    (state.service.replace(waker))
-                        .into_iter()
-                        .map(Garbage::Waker),
-                );
+                effects.extend((state.service.replace(waker)).map(Effect::Waker));
                 Poll::Pending
             }
         })
@@ -945,7 +961,7 @@ impl<K, T, E> Core<K, T, E> {
     pub(crate) fn set_open(self: &Arc<Self>, at: usize, generation: u64, value: T) {
         self.change(|state, effects| {
             let Some(place) = state.place(at, generation) else {
-                effects.drop_later([Garbage::Value(value)]);
+                effects.push(Effect::Value(value));
                 return;
             };
             place.has_opened = true;
@@ -953,7 +969,7 @@ impl<K, T, E> Core<K, T, E> {
                 place.let_go(at, value, effects);
                 return;
             }
-            let tenure = self.set_in_use(place, at, value);
+            let tenure = self.set_in_use(state, at, value);
             let n_users = state.hand_out(at, tenure, false, effects);
             state.n_misses += 1;
             state.n_hits += n_users as u64 - 1;
@@ -971,7 +987,7 @@ impl<K, T, E> Core<K, T, E> {
             for (_, block) in &place.blocks {
                 effects.cancel_block(block.clone());
             }
-            effects.wakers.extend(place.task.take());
+            effects.wake(place.task.take());
             match &place.phase {
                 Phase::Open { .. } if place.indexed => {
                     self.index.set_open(place.hash, at, Weak::new());
@@ -1000,9 +1016,6 @@ impl<K, T, E> Core<K, T, E> {
             };
             let phase = mem::replace(&mut place.phase, Phase::Over);
             let has_opened = place.has_opened;
-            effects.drop_later((place.set_up.take()).into_iter().map(Garbage::Scope));
-            effects.drop_later(place.blocks.drain().map(Garbage::Scope));
-            effects.drop_later((place.task.take()).into_iter().map(Garbage::Waker));
             if matches!(phase, Phase::Requested | Phase::WithoutRoom) {
                 if let Phase::WithoutRoom = phase {
                     state.without_room.remove(&generation);
@@ -1021,7 +1034,7 @@ impl<K, T, E> Core<K, T, E> {
                 phase => {
                     if let Phase::Idle { value, since } = phase {
                         state.idle.remove(&since);
-                        effects.drop_later([Garbage::Value(value)]);
+                        effects.push(Effect::Value(value));
                     }
                     match state.places[at].listener.take() {
                         Some(id) => {
@@ -1035,7 +1048,13 @@ impl<K, T, E> Core<K, T, E> {
             if state.closed || !state.places[at].indexed {
                 state.dismiss_all(at, effects);
             }
-            if state.places[at].line.first().is_some() {
+            let place = &mut state.places[at];
+            if place.line.first().is_some() {
+                effects.extend(place.set_up.take().map(Effect::Scope));
+                if !place.blocks.is_empty() {
+                    effects.push(Effect::Blocks(mem::take(&mut place.blocks)));
+                }
+                effects.extend(place.task.take().map(Effect::Waker));
                 state.request(at, self.limits(), effects);
             } else {
                 state.remove_place(at, &self.index, effects);
@@ -1105,7 +1124,7 @@ impl<K, T, E> Core<K, T, E> {
             if !original_is_told && let Some(trouble) = troubles.pop() {
                 self.leave_unheard(state, trouble, effects);
             }
-            effects.drop_later((troubles).into_iter().map(Garbage::Trouble));
+            effects.extend(troubles.into_iter().map(Effect::Trouble));
         });
     }
 
@@ -1115,7 +1134,7 @@ impl<K, T, E> Core<K, T, E> {
             if mem::replace(&mut state.closed, true) {
                 return;
             }
-            effects.drop_later((self.index.clear()).into_iter().map(Garbage::Key));
+            effects.extend(self.index.clear().into_iter().map(Effect::Key));
             for (_, place) in &mut state.places {
                 place.supersede();
             }

@@ -9,6 +9,21 @@ use crate::sync::{AtomicU64, Ordering, ProcessOrdering, ProcessU64};
 /// Counts the identities of this process.
 static NEXT_ID: ProcessU64 = ProcessU64::new(1);
 
+/// How often a key of any cache has ceased to lead where it led.
+///
+/// Who remembers a way looks at this one number, and further only if it has changed.
+static N_SUPERSEDED: Apart<ProcessU64> = Apart(ProcessU64::new(0));
+
+/// On a cache line of its own: it is read often and seldom changed.
+#[repr(align(64))]
+struct Apart<T>(T);
+
+/// Changes after a key has ceased to lead where it led.
+#[inline]
+pub(crate) fn n_superseded() -> u64 {
+    N_SUPERSEDED.0.load(ProcessOrdering::Acquire)
+}
+
 /// One life of a key in a cache.
 pub(crate) struct Identity<K> {
     pub(crate) key: K,
@@ -45,6 +60,7 @@ impl<K> Identity<K> {
     /// Who remembers this generation must not join it any more. Under the lock of the core's state.
     pub(crate) fn supersede(&self, generation: u64) {
         self.superseded.store(generation, Ordering::Release);
+        N_SUPERSEDED.0.fetch_add(1, ProcessOrdering::Release);
     }
 
     /// The users of this generation are asked to leave. Under the lock of the core's state.
@@ -53,7 +69,6 @@ impl<K> Identity<K> {
         self.detached.store(generation, Ordering::Release);
     }
 
-    #[inline]
     pub(crate) fn is_superseded(&self, generation: u64) -> bool {
         self.superseded.load(Ordering::Acquire) >= generation
     }

@@ -1,10 +1,14 @@
 //! Which keys lead where: the part of a cache that a hit looks at.
 //!
-//! Of the program's code only a key's `Eq` runs under its lock. Hashes are computed before and kept, so
+//! Of the program's code only a key's `Eq` runs under its locks. Hashes are computed before and kept, so
 //! that growing calls nobody, and an entry is removed by its place, not by comparing keys.
+//!
+//! It is cut into shards by the hash, each with a lock of its own, so that threads seldom meet. An entry
+//! is small, for what a hit costs with many keys is the memory that it touches.
 
 use std::{
     hash::Hash,
+    mem,
     sync::{Arc, Weak},
 };
 
@@ -15,13 +19,40 @@ use crate::{
     tenure::Tenure,
 };
 
+/// A power of two.
+const N_SHARDS: usize = 16;
+
 /// A key, and its place in the cache.
 struct Entry<K, T, E> {
     key: K,
-    hash: u64,
-    place: usize,
+    hash: Folded,
+    place: u32,
     /// The value that is in use; dangling where there is none to be shared at once.
     open: Weak<Tenure<K, T, E>>,
+}
+
+/// Half a hash, which is what an entry keeps of it.
+#[derive(Clone, Copy)]
+struct Folded(u32);
+
+impl Folded {
+    #[inline]
+    fn new(hash: u64) -> Self {
+        Self((hash ^ (hash >> 32)) as u32)
+    }
+
+    #[inline]
+    fn shard(self) -> usize {
+        self.0 as usize % N_SHARDS
+    }
+
+    /// Spread again, as a table needs the upper bits, too.
+    #[inline]
+    fn in_table(self) -> u64 {
+        u64::from(self.0)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_right(4)
+    }
 }
 
 struct Table<K, T, E> {
@@ -29,23 +60,40 @@ struct Table<K, T, E> {
     hits: u64,
 }
 
+/// On cache lines of its own: threads that use different shards do not get in each other's way.
+#[repr(align(64))]
+struct Shard<K, T, E> {
+    table: Mutex<Table<K, T, E>>,
+}
+
 /// The keys that are alive.
 pub(crate) struct Index<K, T, E> {
-    table: Mutex<Table<K, T, E>>,
+    shards: [Shard<K, T, E>; N_SHARDS],
+}
+
+impl<K, T, E> Table<K, T, E> {
+    fn of_place(&mut self, hash: Folded, place: usize) -> Option<&mut Entry<K, T, E>> {
+        self.entries
+            .find_mut(hash.in_table(), |entry| entry.place as usize == place)
+    }
 }
 
 impl<K, T, E> Index<K, T, E> {
     pub(crate) fn new() -> Self {
-        Self {
+        let shard = |_| Shard {
             table: Mutex::new(Table {
                 entries: HashTable::new(),
                 hits: 0,
             }),
+        };
+        Self {
+            shards: std::array::from_fn(shard),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table<K, T, E>> {
-        lock(&self.table)
+    #[inline]
+    fn lock(&self, hash: Folded) -> MutexGuard<'_, Table<K, T, E>> {
+        lock(&self.shards[hash.shard()].table)
     }
 
     /// A share of the key's value if it is in use.
@@ -54,10 +102,11 @@ impl<K, T, E> Index<K, T, E> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let mut table = self.lock();
+        let hash = Folded::new(hash);
+        let mut table = self.lock(hash);
         let entry = table
             .entries
-            .find(hash, |entry| key.equivalent(&entry.key))?;
+            .find(hash.in_table(), |entry| key.equivalent(&entry.key))?;
         let tenure = entry.open.upgrade()?;
         table.hits += 1;
         Some(tenure)
@@ -68,45 +117,41 @@ impl<K, T, E> Index<K, T, E> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let table = self.lock();
+        let hash = Folded::new(hash);
+        let table = self.lock(hash);
         let entry = table
             .entries
-            .find(hash, |entry| key.equivalent(&entry.key))?;
-        Some(entry.place)
+            .find(hash.in_table(), |entry| key.equivalent(&entry.key))?;
+        Some(entry.place as usize)
     }
 
     /// Lets a key that is not there lead to `place`.
     pub(crate) fn insert(&self, key: K, hash: u64, place: usize) {
+        let hash = Folded::new(hash);
         let entry = Entry {
             key,
             hash,
-            place,
+            place: narrow(place),
             open: Weak::new(),
         };
-        self.lock()
+        self.lock(hash)
             .entries
-            .insert_unique(hash, entry, |entry| entry.hash);
+            .insert_unique(hash.in_table(), entry, |entry| entry.hash.in_table());
     }
 
     /// Lets the key that leads to `old` lead to `new`.
     pub(crate) fn redirect(&self, hash: u64, old: usize, new: usize) {
-        if let Some(entry) = self
-            .lock()
-            .entries
-            .find_mut(hash, |entry| entry.place == old)
-        {
-            entry.place = new;
+        let hash = Folded::new(hash);
+        if let Some(entry) = self.lock(hash).of_place(hash, old) {
+            entry.place = narrow(new);
             entry.open = Weak::new();
         }
     }
 
     /// Sets what a hit shares.
     pub(crate) fn set_open(&self, hash: u64, place: usize, open: Weak<Tenure<K, T, E>>) {
-        if let Some(entry) = self
-            .lock()
-            .entries
-            .find_mut(hash, |entry| entry.place == place)
-        {
+        let hash = Folded::new(hash);
+        if let Some(entry) = self.lock(hash).of_place(hash, place) {
             entry.open = open;
         }
     }
@@ -114,10 +159,11 @@ impl<K, T, E> Index<K, T, E> {
     /// Forgets the key that leads to `place`; it is to be dropped outside all locks.
     #[must_use]
     pub(crate) fn remove(&self, hash: u64, place: usize) -> Option<K> {
-        let mut table = self.lock();
+        let hash = Folded::new(hash);
+        let mut table = self.lock(hash);
         let entry = table
             .entries
-            .find_entry(hash, |entry| entry.place == place)
+            .find_entry(hash.in_table(), |entry| entry.place as usize == place)
             .ok()?;
         Some(entry.remove().0.key)
     }
@@ -125,11 +171,22 @@ impl<K, T, E> Index<K, T, E> {
     /// Forgets all keys; they are to be dropped outside all locks.
     #[must_use]
     pub(crate) fn clear(&self) -> Vec<K> {
-        let entries = std::mem::take(&mut self.lock().entries);
-        entries.into_iter().map(|entry| entry.key).collect()
+        let mut keys = Vec::new();
+        for shard in &self.shards {
+            let entries = mem::take(&mut lock(&shard.table).entries);
+            keys.extend(entries.into_iter().map(|entry| entry.key));
+        }
+        keys
     }
 
     pub(crate) fn n_hits(&self) -> u64 {
-        self.lock().hits
+        self.shards
+            .iter()
+            .map(|shard| lock(&shard.table).hits)
+            .sum()
     }
+}
+
+fn narrow(place: usize) -> u32 {
+    u32::try_from(place).expect("a cache holds less than four billion keys")
 }

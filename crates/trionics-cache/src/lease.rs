@@ -86,13 +86,13 @@ impl<K, T, E> Lease<K, T, E> {
     /// The key.
     #[must_use]
     pub fn key(&self) -> &K {
-        &self.tenure.identity.key
+        &self.tenure.terms().identity.key
     }
 
     /// The number of this life of the resource. No two generations of a cache have the same.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.tenure.generation
+        self.tenure.terms().generation
     }
 
     /// How many use this generation now, this lease included.
@@ -107,7 +107,8 @@ impl<K, T, E> Lease<K, T, E> {
     /// Once the [grace for leases](crate::CacheOptions::lease_grace) is over, the exit runs all the same.
     #[must_use]
     pub fn is_detached(&self) -> bool {
-        self.tenure.identity.is_detached(self.tenure.generation)
+        let terms = self.tenure.terms();
+        terms.identity.is_detached(terms.generation)
     }
 
     /// Leaves; the last one waits until the resource is torn down.
@@ -126,17 +127,15 @@ impl<K, T, E> Lease<K, T, E> {
     /// has left, the service runs the exit, and its failure is the service's.
     pub async fn close(self) -> Result<LeaseEnd, Failure<E>> {
         let users = self.users() - 1;
-        let Some(mut tenure) = Arc::into_inner(self.tenure) else {
+        let Some(tenure) = Arc::into_inner(self.tenure) else {
             return Ok(LeaseEnd::StillUsed {
                 users: users.max(1),
             });
         };
-        let Some(value) = tenure.take_value() else {
-            unreachable!("the last user has the value");
-        };
-        let core = Arc::clone(&tenure.core);
+        let (value, terms) = tenure.end();
+        let core = Arc::clone(&terms.core);
         let mut listener = None;
-        let end = core.last_left(tenure.place, tenure.generation, value, Some(&mut listener));
+        let end = core.last_left(terms.place, terms.generation, value, Some(&mut listener));
         let Some(ticket) = listener else {
             return Ok(end);
         };
@@ -148,8 +147,9 @@ impl<K, T, E> Lease<K, T, E> {
 
     /// Has `block` cancelled when the resource wants to end, until what is returned is dropped.
     pub(crate) fn follow(&self, block: &CancelScope) -> Followed<K, T, E> {
-        let (place, generation) = (self.tenure.place, self.tenure.generation);
-        let core = Arc::clone(&self.tenure.core);
+        let terms = self.tenure.terms();
+        let (place, generation) = (terms.place, terms.generation);
+        let core = Arc::clone(&terms.core);
         let id = core.add_block(place, generation, block);
         Followed {
             core,

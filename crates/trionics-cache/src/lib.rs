@@ -72,6 +72,7 @@
 //! |---|---|
 //! | a set-up | its opener; the next in the queue tries ([or all hear](CacheOptions::share_failures)) |
 //! | a set-up whose opener has gone | the next in the queue, who is the opener now |
+//! | a set-up whose opener goes when it has failed, before it was told | as an exit that nobody waits for: the next in the queue tries by then |
 //! | an exit | the last user, if it [closes](Lease::close) its lease or uses a block |
 //! | an exit that nobody waits for | the [handler](CacheOptions::on_unheard_failure), else the service's outcome |
 //!
@@ -82,12 +83,14 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+mod asking;
 mod block;
 mod cache;
 mod core;
 mod cycle;
 mod default;
 mod effects;
+mod few;
 mod hash;
 mod identity;
 mod index;

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     hash::{BuildHasher, Hash},
+    mem,
     panic::Location,
     pin::Pin,
     task::{Context, Poll},
@@ -14,27 +15,30 @@ use trionics_gather::AsyncContext;
 use trionics_nursery::internal::RETURNS_ONCE;
 
 use crate::{
+    asking::Asking,
     cache::{ContextCache, boxed},
     hash::FastHash,
     lease::Lease,
 };
 
-/// The way of a key that is not in use; boxed, so that nobody else pays for its size.
-pub(crate) type Opening<'a, K, T, E> =
-    Pin<Box<dyn Future<Output = Result<Lease<K, T, E>, Failure<E>>> + Send + 'a>>;
-
 /// The future of [`ContextCache::open`].
 #[must_use = "futures do nothing unless polled"]
 pub struct Open<'a, K, T, M, E = AnyError, S = FastHash> {
     cache: &'a ContextCache<K, T, E, S>,
-    /// Until the first poll.
-    order: Option<(K, M)>,
-    opening: Option<Opening<'a, K, T, E>>,
+    stage: Stage<'a, K, T, M, E>,
     /// Where it was called.
     location: &'static Location<'static>,
 }
 
-/// Nothing in it is pinned but the box.
+enum Stage<'a, K, T, M, E> {
+    /// Until the first poll.
+    Ordered(K, M),
+    /// From then on, unless the key was in use.
+    Asking(Asking<'a, K, T, E>),
+    Done,
+}
+
+/// Nothing in it is pinned.
 impl<K, T, M, E, S> Unpin for Open<'_, K, T, M, E, S> {}
 
 impl<'a, K, T, M, E, S> Open<'a, K, T, M, E, S> {
@@ -43,8 +47,7 @@ impl<'a, K, T, M, E, S> Open<'a, K, T, M, E, S> {
     pub(crate) fn new(cache: &'a ContextCache<K, T, E, S>, key: K, make: M) -> Self {
         Self {
             cache,
-            order: Some((key, make)),
-            opening: None,
+            stage: Stage::Ordered(key, make),
             location: Location::caller(),
         }
     }
@@ -65,33 +68,58 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let Some((key, make)) = this.order.take() {
-            let hash = this.cache.hash_one(&key);
-            if let Some(tenure) = this.cache.core().index.hit(hash, &key) {
+        let mut hash = 0;
+        if let Stage::Ordered(key, _) = &this.stage {
+            hash = this.cache.hash_one(key);
+            if let Some(tenure) = this.cache.core().index.hit(hash, key) {
+                this.stage = Stage::Done;
                 return Poll::Ready(Ok(Lease::new(tenure, true)));
             }
-            this.opening = Some(Box::pin(this.cache.core().open(hash, key, boxed(make))));
         }
-        match &mut this.opening {
-            Some(opening) => {
-                let polled = opening.as_mut().poll(cx);
-                if polled.is_ready() {
-                    this.opening = None;
-                }
-                polled
-            }
-            None => panic!(
+        this.poll_asking(hash, cx)
+    }
+}
+
+impl<K, T, M, E, S, C> Open<'_, K, T, M, E, S>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+    E: Send + 'static,
+    C: AsyncContext<Value = T, Error = E>,
+    C::Run: Send + 'static,
+    M: FnOnce() -> C + Send + 'static,
+{
+    /// The way of a key that is not in use; `hash` is the key's at the first poll.
+    #[inline(never)]
+    fn poll_asking(
+        &mut self,
+        hash: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Lease<K, T, E>, Failure<E>>> {
+        if let Stage::Ordered(..) = self.stage
+            && let Stage::Ordered(key, make) = mem::replace(&mut self.stage, Stage::Done)
+        {
+            let asking = Asking::new(self.cache.core(), hash, key, boxed(make));
+            self.stage = Stage::Asking(asking);
+        }
+        let Stage::Asking(asking) = &mut self.stage else {
+            panic!(
                 "the `open` at {} was polled after it had completed; {RETURNS_ONCE}",
-                this.location
-            ),
+                self.location
+            );
+        };
+        let opened = asking.poll(cx);
+        if opened.is_ready() {
+            self.stage = Stage::Done;
         }
+        opened
     }
 }
 
 impl<K, T, M, E, S> fmt::Debug for Open<'_, K, T, M, E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Open")
-            .field("waits", &self.opening.is_some())
+            .field("waits", &matches!(self.stage, Stage::Asking(_)))
             .finish_non_exhaustive()
     }
 }

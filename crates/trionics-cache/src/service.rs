@@ -1,20 +1,23 @@
 //! The service: where the resources live, whoever uses them.
 
 use std::{
-    future::{Future, pending, poll_fn},
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use trionics_errgroup::Failure;
-use trionics_gather::{Slot, acm, with_context};
+use trionics_gather::{
+    Slot, acm,
+    internal::{Tenancy, let_out},
+};
 use trionics_nursery::{
     CancelScope, Nursery, Sleep,
     internal::{Tag, set_tag},
-    open_nursery, shield, sleep,
+    open_nursery, sleep,
 };
 
 use crate::{
@@ -154,13 +157,20 @@ where
     };
     set_tag(&set_up, identity as Arc<dyn Tag>);
     // In an async block, so that a panic of the user's `make` comes out of a poll.
-    let context = acm(async |slot: Slot<T>| run(slot).await);
-    let used = with_context(context, async |value| {
-        core.set_open(at, generation, value);
-        until_left(&core, at, generation).await;
-        Ok(())
-    });
-    let trouble = match catch_panic(set_up.run(used)).await {
+    let (context, tenancy) = let_out(acm(async |slot: Slot<T>| run(slot).await));
+    let mut life = Life {
+        core: &core,
+        at,
+        generation,
+        tenancy,
+        stage: Stage::SetUp,
+        ended: None,
+        timer: None,
+    };
+    // Moved once and polled where it is: it is the greater part of what a resource in use takes.
+    let mut context = pin!(set_up.run(context));
+    let outcome = poll_fn(|cx| life.poll(context.as_mut(), cx)).await;
+    let trouble = match outcome {
         Ok(Ok(Ok(()))) => None,
         // Nobody waited any more, and the set-up has unwound.
         Ok(Err(_cancelled)) => None,
@@ -173,34 +183,73 @@ where
     }
 }
 
-/// Waits until the last user has left; a cancellation makes them leave, and waits for it: no use after
-/// the exit.
-async fn until_left<K, T, E>(core: &Core<K, T, E>, at: usize, generation: u64) {
-    let evicts = EvictOnDrop {
-        core,
-        at,
-        generation,
-    };
-    // Stopped by itself, before the shield beside it is over.
-    let scope = CancelScope::new();
-    let mut stopped = pin!(scope.run(async move {
-        let _evicts = evicts;
-        pending::<()>().await;
-    }));
-    let mut left = pin!(shield(wait_left(core, at, generation)));
-    poll_fn(|cx| {
-        // Does not return: nobody cancels its scope but those around it.
-        let _pending = stopped.as_mut().poll(cx);
-        left.as_mut().poll(cx)
-    })
-    .await;
+/// Leads a context from its set-up to the end of its exit, and lends its value to the users in between.
+///
+/// The context comes first in each poll: what it says of its end or of a cancellation is known before the
+/// users are looked after. While it is in use it waits for the end of its tenancy, so no cancellation
+/// stops it before the users have left: no use after the exit.
+struct Life<'a, K, T, E, R> {
+    core: &'a Arc<Core<K, T, E>>,
+    at: usize,
+    generation: u64,
+    tenancy: Tenancy<T>,
+    stage: Stage,
+    /// How the context ended, a panic included.
+    ended: Option<std::thread::Result<R>>,
+    /// The usage that it runs for, and the timer.
+    timer: Option<(Usage, Pin<Box<Sleep>>)>,
 }
 
-/// Waits until nobody uses the generation any more, and its idle time is over.
-async fn wait_left<K, T, E>(core: &Core<K, T, E>, at: usize, generation: u64) {
-    // The usage that it runs for, and the timer.
-    let mut timer: Option<(Usage, Pin<Box<Sleep>>)> = None;
-    poll_fn(|cx| {
+/// What a generation's context is at.
+enum Stage {
+    SetUp,
+    /// `evicted`: the users were asked to leave.
+    InUse {
+        evicted: bool,
+    },
+    Left,
+}
+
+impl<K, T, E, R> Life<'_, K, T, E, R> {
+    fn poll(
+        &mut self,
+        mut context: Pin<&mut impl Future<Output = R>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::thread::Result<R>> {
+        loop {
+            if self.ended.is_none() {
+                let polled = catch_unwind(AssertUnwindSafe(|| context.as_mut().poll(cx)));
+                self.ended = match polled {
+                    Ok(Poll::Pending) => None,
+                    Ok(Poll::Ready(output)) => Some(Ok(output)),
+                    Err(payload) => Some(Err(payload)),
+                };
+            }
+            if let Stage::SetUp = self.stage
+                && let Some(value) = self.tenancy.take_value()
+            {
+                self.stage = Stage::InUse { evicted: false };
+                self.core.set_open(self.at, self.generation, value);
+            }
+            let Stage::InUse { evicted } = &mut self.stage else {
+                return match self.ended.take() {
+                    Some(end) => Poll::Ready(end),
+                    None => Poll::Pending,
+                };
+            };
+            if !*evicted && (self.ended.is_some() || self.tenancy.poll_notice(cx).is_ready()) {
+                *evicted = true;
+                self.core.evict(self.at, self.generation);
+            }
+            ready!(self.poll_left(cx));
+            self.stage = Stage::Left;
+            self.tenancy.end();
+        }
+    }
+
+    /// Waits until nobody uses the generation any more, and its idle time is over.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (core, at, generation) = (self.core, self.at, self.generation);
         loop {
             let usage = core.poll_usage(at, generation, cx.waker().clone());
             let period = match usage {
@@ -211,59 +260,23 @@ async fn wait_left<K, T, E>(core: &Core<K, T, E>, at: usize, generation: u64) {
             };
             // For ever is for ever, also where there is no clock.
             let Some(period) = period.filter(|&period| period < Duration::MAX) else {
-                timer = None;
+                self.timer = None;
                 return Poll::Pending;
             };
-            if timer.as_ref().is_none_or(|(known, _)| *known != usage) {
-                timer = Some((usage, Box::pin(sleep(period))));
+            if self.timer.as_ref().is_none_or(|(known, _)| *known != usage) {
+                self.timer = Some((usage, Box::pin(sleep(period))));
             }
-            let Some((_, running)) = &mut timer else {
+            let Some((_, running)) = &mut self.timer else {
                 return Poll::Pending;
             };
-            if running.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            timer = None;
+            ready!(running.as_mut().poll(cx));
+            self.timer = None;
             match usage {
                 Usage::Idle(number, _) => core.expire(at, generation, number),
                 _ => core.give_up_users(at, generation),
             }
         }
-    })
-    .await;
-}
-
-/// Makes the users leave when the frame that holds it is stopped.
-struct EvictOnDrop<'a, K, T, E> {
-    core: &'a Core<K, T, E>,
-    at: usize,
-    generation: u64,
-}
-
-impl<K, T, E> Drop for EvictOnDrop<'_, K, T, E> {
-    fn drop(&mut self) {
-        self.core.evict(self.at, self.generation);
     }
-}
-
-/// Yields a panic of `future` as a value.
-async fn catch_panic<F: Future>(future: F) -> std::thread::Result<F::Output> {
-    let mut future = pin!(Some(future));
-    poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            let future: Pin<&mut F> = future
-                .as_mut()
-                .as_pin_mut()
-                .expect("not polled after its end");
-            future.poll(cx)
-        }));
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(payload) => Poll::Ready(Err(payload)),
-        }
-    })
-    .await
 }
 
 /// Ends a generation, also where it was stopped.

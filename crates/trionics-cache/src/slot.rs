@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     hash::{BuildHasher, Hash},
     mem,
     sync::{Arc, Weak},
@@ -11,9 +12,10 @@ use trionics_errgroup::{AnyError, Failure};
 use trionics_gather::AsyncContext;
 
 use crate::{
+    asking::Asking,
     cache::{ContextCache, boxed},
     hash::FastHash,
-    identity::Identity,
+    identity::{Identity, n_superseded},
     lease::Lease,
     tenure::Tenure,
 };
@@ -24,80 +26,92 @@ use crate::{
 /// Made by [`ContextCache::slot`]. It holds no resource open. It counts as a handle to the cache, and keeps
 /// the memory of the generation it saw last (not its value) until it sees another or is dropped.
 pub struct KeySlot<K, T, E = AnyError, S = FastHash> {
+    seen: Weak<Tenure<K, T, E>>,
+    /// What [`n_superseded`] said when the key was seen to lead there.
+    n_superseded: u64,
+    /// Hits that the cache has yet to be told of.
+    n_hits: u64,
+    /// What a hit needs not look at.
+    way: Box<Way<K, T, E, S>>,
+}
+
+/// The way of a slot through the map.
+struct Way<K, T, E, S> {
     cache: ContextCache<K, T, E, S>,
     key: K,
     hash: u64,
-    seen: Option<Seen<K, T, E>>,
-    /// Hits that the cache has yet to be told of.
-    n_hits: u64,
+    /// The generation that was seen last.
+    generation: Option<(Arc<Identity<K>>, u64)>,
 }
 
-/// The generation that a slot saw last.
-struct Seen<K, T, E> {
-    tenure: Weak<Tenure<K, T, E>>,
-    identity: Arc<Identity<K>>,
-    generation: u64,
-}
-
-impl<K, T, E> Seen<K, T, E> {
-    fn new(tenure: &Arc<Tenure<K, T, E>>) -> Self {
-        Self {
-            tenure: Arc::downgrade(tenure),
-            identity: Arc::clone(&tenure.identity),
-            generation: tenure.generation,
-        }
-    }
-
-    /// A share, if the key still leads there; one that is not wanted must not be taken, not even for a
-    /// moment.
-    #[inline]
-    fn join(&self) -> Option<Arc<Tenure<K, T, E>>> {
-        if self.identity.is_superseded(self.generation) {
-            return None;
-        }
-        self.tenure.upgrade()
-    }
-}
-
-impl<K, T, E> Clone for Seen<K, T, E> {
-    fn clone(&self) -> Self {
-        Self {
-            tenure: Weak::clone(&self.tenure),
-            identity: Arc::clone(&self.identity),
-            generation: self.generation,
+impl<K, T, E, S> Way<K, T, E, S> {
+    /// The key still leads to what was seen last.
+    fn is_good(&self) -> bool {
+        match &self.generation {
+            Some((identity, generation)) => !identity.is_superseded(*generation),
+            None => false,
         }
     }
 }
 
 impl<K, T, E, S> KeySlot<K, T, E, S> {
     pub(crate) fn new(cache: ContextCache<K, T, E, S>, key: K, hash: u64) -> Self {
-        Self {
+        let way = Way {
             cache,
             key,
             hash,
-            seen: None,
+            generation: None,
+        };
+        Self {
+            seen: Weak::new(),
+            n_superseded: 0,
             n_hits: 0,
+            way: Box::new(way),
         }
     }
 
     /// The key.
     #[must_use]
     pub fn key(&self) -> &K {
-        &self.key
+        &self.way.key
+    }
+
+    fn see(&mut self, tenure: &Arc<Tenure<K, T, E>>) {
+        let terms = tenure.terms();
+        self.seen = Arc::downgrade(tenure);
+        self.way.generation = Some((Arc::clone(&terms.identity), terms.generation));
+        // Before the next hit, the generation is looked at.
+        self.n_superseded = n_superseded().wrapping_sub(1);
     }
 
     fn tell_hits(&mut self) {
         let n_hits = mem::take(&mut self.n_hits);
         if n_hits > 0 {
-            self.cache.core().add_hits(n_hits);
+            self.way.cache.core().add_hits(n_hits);
         }
     }
 
+    /// A lease, if the key still leads to what was seen last; one that is not wanted must not be taken, not
+    /// even for a moment.
     #[inline]
     fn hit(&mut self) -> Option<Lease<K, T, E>> {
-        let tenure = self.seen.as_ref()?.join()?;
+        let known = n_superseded();
+        if known != self.n_superseded {
+            self.confirm(known)?;
+        }
+        let tenure = self.seen.upgrade()?;
         self.n_hits += 1;
         Some(Lease::new(tenure, true))
+    }
+
+    /// Some keys have ceased to lead where they led: was it this one?
+    #[cold]
+    fn confirm(&mut self, n_superseded: u64) -> Option<()> {
+        if !self.way.is_good() {
+            return None;
+        }
+        self.n_superseded = n_superseded;
+        Some(())
     }
 }
 
@@ -115,8 +129,9 @@ where
             return Some(lease);
         }
         self.tell_hits();
-        let tenure = self.cache.core().index.hit(self.hash, &self.key)?;
-        self.seen = Some(Seen::new(&tenure));
+        let way = &*self.way;
+        let tenure = way.cache.core().index.hit(way.hash, &way.key)?;
+        self.see(&tenure);
         Some(Lease::new(tenure, true))
     }
 
@@ -171,19 +186,22 @@ where
         if let Some(lease) = self.try_peek() {
             return Ok(lease);
         }
-        let core = self.cache.core();
-        // Boxed, so that a hit does not carry it along.
-        let opening = Box::pin(core.open(self.hash, self.key.clone(), boxed(make)));
-        let lease = opening.await?;
-        self.seen = Some(Seen::new(lease.tenure()));
+        let way = &*self.way;
+        let mut asking = Asking::new(way.cache.core(), way.hash, way.key.clone(), boxed(make));
+        let lease = poll_fn(|cx| asking.poll(cx)).await?;
+        drop(asking);
+        self.see(lease.tenure());
         Ok(lease)
     }
 }
 
 impl<K: Clone, T, E, S: Clone> Clone for KeySlot<K, T, E, S> {
     fn clone(&self) -> Self {
-        let mut slot = Self::new(self.cache.clone(), self.key.clone(), self.hash);
-        slot.seen = self.seen.clone();
+        let way = &*self.way;
+        let mut slot = Self::new(way.cache.clone(), way.key.clone(), way.hash);
+        slot.seen = Weak::clone(&self.seen);
+        slot.n_superseded = self.n_superseded;
+        slot.way.generation = way.generation.clone();
         slot
     }
 }
@@ -197,7 +215,7 @@ impl<K, T, E, S> Drop for KeySlot<K, T, E, S> {
 impl<K: fmt::Debug, T, E, S> fmt::Debug for KeySlot<K, T, E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeySlot")
-            .field("key", &self.key)
+            .field("key", self.key())
             .finish_non_exhaustive()
     }
 }

@@ -2,14 +2,23 @@
 //!
 //! The users *are* the shares of one `Arc`: to join is to upgrade a weak one, which fails once the last
 //! user has left, and to leave is to drop one. So leaving takes no lock, unless it is the last.
+//!
+//! Tenures are allocated several at a time, so that they lie side by side: with many keys in use, what a
+//! hit costs is whether the count and the value are in the processor's caches, and their pages in its
+//! tables.
 
 use std::sync::Arc;
 
 use crate::{core::Core, identity::Identity};
 
 pub(crate) struct Tenure<K, T, E> {
-    /// There until the last user leaves.
+    /// From the beginning until the last user leaves.
     value: Option<T>,
+    terms: Option<Arc<Terms<K, T, E>>>,
+}
+
+/// Whose value it is: what most uses do not look at.
+pub(crate) struct Terms<K, T, E> {
     pub(crate) core: Arc<Core<K, T, E>>,
     pub(crate) identity: Arc<Identity<K>>,
     pub(crate) place: usize,
@@ -17,38 +26,68 @@ pub(crate) struct Tenure<K, T, E> {
 }
 
 impl<K, T, E> Tenure<K, T, E> {
-    pub(crate) fn new(
-        value: T,
-        core: Arc<Core<K, T, E>>,
-        identity: Arc<Identity<K>>,
-        place: usize,
-        generation: u64,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            value: Some(value),
-            core,
-            identity,
-            place,
-            generation,
-        })
-    }
-
     #[inline]
     pub(crate) fn value(&self) -> &T {
         self.value.as_ref().expect("it is in use")
     }
 
+    #[inline]
+    pub(crate) fn terms(&self) -> &Terms<K, T, E> {
+        self.terms.as_ref().expect("it is in use")
+    }
+
     /// The value, for the last user, who must see to what becomes of it.
-    pub(crate) fn take_value(&mut self) -> Option<T> {
-        self.value.take()
+    pub(crate) fn end(mut self) -> (T, Arc<Terms<K, T, E>>) {
+        match (self.value.take(), self.terms.take()) {
+            (Some(value), Some(terms)) => (value, terms),
+            _ => unreachable!("it is in use"),
+        }
     }
 }
 
 impl<K, T, E> Drop for Tenure<K, T, E> {
     fn drop(&mut self) {
-        if let Some(value) = self.value.take() {
-            self.core
-                .last_left(self.place, self.generation, value, None);
+        if let (Some(value), Some(terms)) = (self.value.take(), self.terms.take()) {
+            (terms.core).last_left(terms.place, terms.generation, value, None);
         }
+    }
+}
+
+/// Tenures that have yet to begin.
+pub(crate) struct Spares<K, T, E> {
+    spares: Vec<Arc<Tenure<K, T, E>>>,
+}
+
+impl<K, T, E> Spares<K, T, E> {
+    /// What is allocated at once, where there are at least as many keys.
+    const MOST: usize = 64;
+
+    pub(crate) fn new() -> Self {
+        Self { spares: Vec::new() }
+    }
+
+    /// Begins a tenure; `n_alive` says how many resources there are.
+    pub(crate) fn begin(
+        &mut self,
+        value: T,
+        terms: Terms<K, T, E>,
+        n_alive: usize,
+    ) -> Arc<Tenure<K, T, E>> {
+        if self.spares.is_empty() {
+            let more = || {
+                Arc::new(Tenure {
+                    value: None,
+                    terms: None,
+                })
+            };
+            let n_more = (n_alive / 2).clamp(1, Self::MOST);
+            self.spares
+                .extend(std::iter::repeat_with(more).take(n_more));
+        }
+        let mut tenure = self.spares.pop().expect("there is one now");
+        let new = Arc::get_mut(&mut tenure).expect("nobody shares it yet");
+        new.value = Some(value);
+        new.terms = Some(Arc::new(terms));
+        tenure
     }
 }

@@ -48,19 +48,27 @@ impl<K, T, E> Ticket<K, T, E> {
         place: usize,
         serial: u64,
         run: Option<RunContext<T, E>>,
+        waker: Option<Waker>,
         edge: Option<Edge>,
     ) -> Self {
         Self {
             place,
             serial,
             run,
-            waker: None,
+            waker,
             outcome: None,
             edge,
             queued: false,
             previous: None,
             next: None,
         }
+    }
+
+    /// Out of a line that is cleared as a whole; returns the next in it.
+    pub(crate) fn leave_line(&mut self) -> Option<usize> {
+        self.queued = false;
+        self.previous = None;
+        self.next.take()
     }
 
     pub(crate) fn is_queued(&self) -> bool {
@@ -83,6 +91,11 @@ impl Line {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Empties the line; returns the first, whose tickets [leave](Ticket::leave_line) one by one.
+    pub(crate) fn take_all(&mut self) -> Option<usize> {
+        std::mem::take(self).first
     }
 
     pub(crate) fn push<K, T, E>(&mut self, id: usize, tickets: &mut Slab<Ticket<K, T, E>>) {

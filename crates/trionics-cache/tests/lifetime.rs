@@ -2,13 +2,19 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex},
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
 
 use common::{Cache, Notes, Resource, Word, errors, now, panic_of, seconds, served};
 use futures::{FutureExt as _, join};
-use trionics_cache::{CacheOptions, Lease, LeaseEnd, WhenFull};
+use trionics_cache::{CacheOptions, ContextCache, Lease, LeaseEnd, WhenFull};
 use trionics_errgroup::{Failure, LibraryFailure};
-use trionics_nursery::testing;
+use trionics_gather::{Slot, acm};
+use trionics_nursery::{BoxSleep, Clock, testing, with_clock};
 
 type Opened = Result<Lease<Word, usize, Word>, Failure<Word>>;
 
@@ -88,6 +94,104 @@ fn the_idle_time_is_the_keys_and_can_be_begun_anew() {
         seconds(12).await;
         assert_eq!(notes.take(), ["long exits: Completed", "long is gone"]);
     });
+}
+
+/// C-040: a timer of an old idle time that goes off when a newer one has begun ends nothing.
+#[test]
+fn a_timer_of_an_old_idle_time_ends_no_newer_one() {
+    let notes = Notes::new();
+    let cache: ContextCache<Word, usize> = ContextCache::options()
+        .keep_alive(Duration::from_secs(10))
+        .build();
+    let open = async |cache: ContextCache<Word, usize>, notes: Notes| {
+        let make = move || {
+            acm(async move |slot: Slot<usize>| {
+                slot.provide(1).await;
+                notes.add("exit");
+                Ok(())
+            })
+        };
+        drop(cache.open("a", make).await.unwrap());
+    };
+    let clock = ClockByHand::default();
+    let timers = Arc::clone(&clock.timers);
+    let mut service = Box::pin(with_clock(clock, cache.serve()));
+    let mut serve = || (&mut service).now_or_never();
+
+    let mut opening = Box::pin(open(cache.clone(), notes.clone()));
+    assert!((&mut opening).now_or_never().is_none());
+    assert!(serve().is_none());
+    opening.now_or_never().expect("it is open");
+    assert!(serve().is_none());
+    assert_eq!(timers.lock().unwrap().len(), 1);
+
+    // In the very poll in which the timer ends, a user comes and goes.
+    let (same, its_notes) = (cache.clone(), notes.clone());
+    let visit = move || open(same, its_notes).now_or_never().expect("it is idle");
+    ClockByHand::go_off(&timers, 0, visit);
+    assert!(serve().is_none());
+    assert!(notes.take().is_empty());
+    assert_eq!(cache.statistics().idle, 1);
+
+    ClockByHand::go_off(&timers, 1, || {});
+    assert!(serve().is_none());
+    assert_eq!(notes.take(), ["exit"]);
+    cache.close();
+    serve().expect("it is over").unwrap();
+}
+
+/// A clock whose timers go off when they are told to, and do something before they end.
+#[derive(Default)]
+struct ClockByHand {
+    timers: Arc<Mutex<Vec<TimerByHand>>>,
+}
+
+#[derive(Default)]
+struct TimerByHand {
+    last_act: Option<Box<dyn FnOnce() + Send>>,
+    waker: Option<Waker>,
+}
+
+impl ClockByHand {
+    fn go_off(
+        timers: &Mutex<Vec<TimerByHand>>,
+        which: usize,
+        last_act: impl FnOnce() + Send + 'static,
+    ) {
+        let waker = {
+            let timer = &mut timers.lock().unwrap()[which];
+            timer.last_act = Some(Box::new(last_act));
+            timer.waker.take()
+        };
+        waker.expect("it is polled").wake();
+    }
+}
+
+impl Clock for ClockByHand {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep_until(&self, _deadline: Instant) -> BoxSleep {
+        let timers = Arc::clone(&self.timers);
+        let which = {
+            let mut timers = timers.lock().unwrap();
+            timers.push(TimerByHand::default());
+            timers.len() - 1
+        };
+        Box::pin(poll_fn(move |cx| {
+            let last_act = {
+                let timer = &mut timers.lock().unwrap()[which];
+                timer.waker = Some(cx.waker().clone());
+                timer.last_act.take()
+            };
+            let Some(act) = last_act else {
+                return Poll::Pending;
+            };
+            act();
+            Poll::Ready(())
+        }))
+    }
 }
 
 /// Closing ends idle times; for ever needs no clock.

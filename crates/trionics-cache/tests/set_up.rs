@@ -6,11 +6,11 @@ use common::{
     Cache, NoteOnDrop, Notes, Resource, Word, cancelled_after, dropped_after, errors, panic_of,
     seconds, served, user,
 };
-use futures::join;
+use futures::{join, poll};
 use trionics_cache::maybe_open_context;
 use trionics_errgroup::{Failure, LibraryFailure};
 use trionics_gather::{Slot, acm};
-use trionics_nursery::{Nursery, open_nursery, testing};
+use trionics_nursery::{Nursery, checkpoint, open_nursery, testing};
 
 /// C-026: the opener gets the failure, nothing is remembered, and the next open is a fresh miss.
 #[test]
@@ -64,6 +64,46 @@ fn the_next_in_the_queue_tries() {
                 "3 is gone"
             ]
         );
+    });
+}
+
+/// Who is next in the queue tries although nobody polls it, and stays before those who poll sooner or come
+/// later; once the value is there, all who wait have it, polled or not.
+#[test]
+fn nobody_overtakes_the_next_in_the_queue() {
+    let (cache, notes) = (Cache::new(), Notes::new());
+    served(&cache, async {
+        let open = |name: Word, fails: bool| {
+            let resource = Resource::new(name, &notes);
+            let resource = if fails {
+                resource.set_up_fails(name)
+            } else {
+                resource
+            };
+            Box::pin(cache.open("a", move || resource.context()))
+        };
+        let (mut first, mut second, mut third) =
+            (open("1", true), open("2", false), open("3", false));
+        assert!(poll!(&mut first).is_pending());
+        assert!(poll!(&mut second).is_pending());
+        assert!(poll!(&mut third).is_pending());
+        // The service runs; those who wait are not polled.
+        seconds(1).await;
+        checkpoint().await;
+        assert_eq!(notes.take(), ["1 sets up", "2 sets up"]);
+        let mut late = open("late", false);
+        assert!(poll!(&mut late).is_pending());
+        assert!(poll!(&mut third).is_pending());
+        seconds(1).await;
+        checkpoint().await;
+        let statistics = cache.statistics();
+        assert_eq!((statistics.users, statistics.waiting), (3, 0));
+        let (second, third, late) = (second.await, third.await, late.await);
+        let (second, third, late) = (second.unwrap(), third.unwrap(), late.unwrap());
+        assert!(!second.cache_hit() && third.cache_hit() && late.cache_hit());
+        assert_eq!((*second, *third, *late), (2, 2, 2));
+        assert_eq!(errors(&first.await.unwrap_err()), ["1"]);
+        assert!(notes.take().is_empty());
     });
 }
 
@@ -371,6 +411,31 @@ fn a_context_that_fails_while_it_is_used_cancels_its_users() {
             ["a user is stopped", "a user is stopped", "exits", "is gone"]
         );
     });
+}
+
+/// An opener that goes after its set-up has failed, and before it was told: the handler hears of it, once.
+/// The next in the queue tries already, and is not to fail for it.
+#[test]
+fn a_failure_whose_opener_has_gone_is_the_handlers() {
+    let (heard, notes) = (Notes::new(), Notes::new());
+    let hears = heard.clone();
+    let cache: Cache = Cache::options()
+        .on_unheard_failure(move |failure| hears.add(errors(&failure).concat()))
+        .build();
+    served(&cache, async {
+        let open = |resource: Resource| Box::pin(cache.open("a", move || resource.context()));
+        let mut first = open(Resource::new("1", &notes).set_up_fails("e"));
+        let mut second = open(Resource::new("2", &notes));
+        assert!(poll!(&mut first).is_pending());
+        assert!(poll!(&mut second).is_pending());
+        seconds(1).await;
+        checkpoint().await;
+        assert_eq!(notes.take(), ["1 sets up", "2 sets up"]);
+        drop(first);
+        assert_eq!(*second.await.unwrap(), 2);
+        assert_eq!(heard.take(), ["e"]);
+    });
+    assert!(heard.take().is_empty());
 }
 
 /// A failed set-up whose opener is told, and a user that waited with it and is dropped at the same

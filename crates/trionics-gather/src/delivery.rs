@@ -92,6 +92,18 @@ impl<V> Parcel<V> {
         }
     }
 
+    /// The value, if it is there and was not taken.
+    pub(crate) fn try_take(&self) -> Option<V> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*state, ParcelState::Delivered(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut *state, ParcelState::Taken) {
+            ParcelState::Delivered(value) => Some(value),
+            ParcelState::Awaited | ParcelState::Taken => None,
+        }
+    }
+
     /// Drops the value if the block never came to take it: the exit is to find it gone.
     pub(crate) fn discard(&self) {
         let discarded = self.put(ParcelState::Taken);

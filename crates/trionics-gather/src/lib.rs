@@ -79,6 +79,7 @@ mod options;
 mod pair;
 mod race;
 mod set;
+mod tenancy;
 
 pub use crate::{
     boxed::{BoxContext, LocalBoxContext},
@@ -96,6 +97,12 @@ pub use crate::{
     race::{Race, race, race_ok, try_race},
     set::ContextSet,
 };
+
+/// What the sibling crates build on. Not part of the public interface.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::tenancy::{Tenancy, let_out};
+}
 
 /// The examples of the README are tests.
 #[cfg(doctest)]
