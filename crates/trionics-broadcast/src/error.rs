@@ -1,6 +1,10 @@
 //! What can be said to a subscriber instead of a value, and why a channel cannot be made.
 
-use std::{convert::Infallible, error, fmt, sync::Arc};
+use std::{
+    convert::Infallible,
+    error, fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// The largest window that [`broadcast_receiver`](crate::broadcast_receiver) accepts.
 pub const MAX_BUFFER_SIZE: usize = u32::MAX as usize;
@@ -156,13 +160,18 @@ impl<E> From<Lagged> for BroadcastError<E> {
 /// assert!(broadcast_receiver(source, 16).is_ok());
 /// ```
 pub struct CapacityError<S> {
-    source: S,
+    /// Never locked: in a mutex the error is `Sync` although most boxed streams are not, so that `?` takes it wherever errors
+    /// have to be.
+    source: Mutex<S>,
     requested: usize,
 }
 
 impl<S> CapacityError<S> {
     pub(crate) fn new(source: S, requested: usize) -> Self {
-        Self { source, requested }
+        Self {
+            source: Mutex::new(source),
+            requested,
+        }
     }
 
     /// The size that was asked for.
@@ -173,6 +182,8 @@ impl<S> CapacityError<S> {
     /// Gives the source back, untouched.
     pub fn into_source(self) -> S {
         self.source
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

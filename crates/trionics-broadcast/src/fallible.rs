@@ -250,6 +250,10 @@ impl<S: TryStream> TryBroadcastReceiver<S> {
     }
 
     /// Waits until the broadcast is over; see [`BroadcastReceiver::closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
     pub fn closed(&self) -> Closed<UntilFailure<S>> {
         self.receiver.closed()
     }
@@ -275,6 +279,10 @@ impl<S: TryStream> TryBroadcastReceiver<S> {
     }
 
     /// Receives without being told of losses: what was lost is skipped, and counted.
+    ///
+    /// # Cancel safety
+    ///
+    /// What receives from it can be dropped at any time without losing anything.
     pub fn skip_lagged(self) -> SkipLagged<Self> {
         SkipLagged::new(self)
     }
@@ -347,6 +355,10 @@ impl<S: TryStream> WeakTryBroadcastReceiver<S> {
     }
 
     /// Waits until the broadcast is over; see [`BroadcastReceiver::closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
     pub fn closed(&self) -> Closed<UntilFailure<S>> {
         self.weak.closed()
     }

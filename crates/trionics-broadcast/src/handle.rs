@@ -122,6 +122,10 @@ impl<S: Stream> WeakBroadcastReceiver<S> {
     }
 
     /// Waits until the broadcast is over; see [`BroadcastReceiver::closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
     pub fn closed(&self) -> Closed<S> {
         Closed {
             weak: self.clone(),

@@ -28,6 +28,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # What a receive gives
+//!
+//! | the subscriber … | [`recv`](BroadcastReceiver::recv) gives |
+//! | --- | --- |
+//! | has values to read | the next one, without an await: `Some(Ok(value))` |
+//! | has read everything | what the source gives next, as soon as it does |
+//! | was overtaken by more than the window | `Some(Err(lagged))` once, with the exact number, and then the oldest value kept |
+//! | has read everything, and the source has ended | `None`, however often it asks |
+//! | was closed | `None` |
+//!
+//! # Who waits for whom
+//!
+//! | | the source is read | who lags | |
+//! | --- | --- | --- | --- |
+//! | [`broadcast_receiver`] | as fast as the fastest subscriber asks | is told what it has lost | nobody waits for the slow |
+//! | [`skip_lagged`](BroadcastReceiver::skip_lagged) | the same | goes on with the oldest value kept | counts what it skips |
+//! | [`wait_for_slowest`](Broadcast::wait_for_slowest) | as fast as the slowest asks | nobody | nothing is lost |
+//!
 //! # Lagging
 //!
 //! The last `max_buffer_size` values are kept, exactly that many. A subscriber that is further behind is told [`Lagged`] with the number it has

@@ -332,6 +332,10 @@ impl<S: Stream> BroadcastReceiver<S> {
     ///
     /// It does not ask the source: somebody has to be receiving. What was published can still be received afterwards.
     ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    ///
     /// # Examples
     ///
     /// ```
@@ -370,6 +374,10 @@ impl<S: Stream> BroadcastReceiver<S> {
     }
 
     /// Receives without being told of losses: what was lost is skipped, and counted.
+    ///
+    /// # Cancel safety
+    ///
+    /// What receives from it can be dropped at any time without losing anything.
     pub fn skip_lagged(self) -> SkipLagged<Self> {
         SkipLagged::new(self)
     }

@@ -14,6 +14,10 @@ use futures_core::Stream;
 /// [`broadcast_receiver`](crate::broadcast_receiver) it therefore loses nothing when a subscriber that waits is dropped, even if
 /// dropping the function's own future would lose a value.
 ///
+/// # Cancel safety
+///
+/// The call that is under way is dropped with the stream; a call for the next item that is dropped leaves it where it is.
+///
 /// # Examples
 ///
 /// ```

@@ -484,6 +484,7 @@ fn handles_are_for_all_threads() {
     all::<trionics_broadcast::ValueRef<'_, u32>>();
     all::<Closed<Feed<u32>>>();
     all::<trionics_broadcast::Statistics>();
-    all::<trionics_broadcast::CapacityError<u32>>();
+    fn an_error_anywhere<T: std::error::Error + Send + Sync>() {}
+    an_error_anywhere::<trionics_broadcast::CapacityError<Feed<u32>>>();
     all::<BroadcastError<String>>();
 }

@@ -8,8 +8,54 @@
 //! use that composes with other contexts, and [`KeySlot`] is a shortcut for who comes often. Libraries that
 //! are given no cache use that of the process: [`maybe_open_default`].
 //!
-//! Per key at most one generation is alive, from the first user's set-up to the end of the exit. An open
-//! that comes during the exit waits for it and sets up anew. Keys do not hold each other up.
+//! ```
+//! use trionics_cache::{ContextCache, maybe_open_context};
+//! use trionics_errgroup::Failure;
+//! use trionics_gather::{Slot, acm};
+//! use trionics_nursery::{Nursery, open_nursery};
+//!
+//! async fn connect(name: &'static str, slot: Slot<String>) -> Result<(), Failure> {
+//!     slot.provide(format!("connection to {name}")).await; // the users run here
+//!     Ok(()) // say goodbye here, with as many awaits as it takes
+//! }
+//!
+//! let cache: ContextCache<&str, String> = ContextCache::new();
+//! let use_it = async || {
+//!     let make = || acm(|slot| connect("db", slot));
+//!     maybe_open_context(&cache, "db", make, async |cache_hit, connection| {
+//!         assert_eq!(*connection, "connection to db");
+//!         Ok(cache_hit)
+//!     })
+//!     .await
+//! };
+//! let hits = futures::executor::block_on(open_nursery(async |n: Nursery<'_>| {
+//!     n.start_soon(cache.serve());
+//!     let hits = futures::join!(use_it(), use_it());
+//!     cache.close();
+//!     Ok((hits.0?, hits.1?))
+//! }));
+//! assert_eq!(hits.unwrap(), (false, true)); // the second one shared it
+//! ```
+//!
+//! # The life of a resource
+//!
+//! Per key at most one generation is alive, from the first user's set-up to the end of the exit. Keys do not hold each other up.
+//!
+//! | when somebody opens a key that is … | then |
+//! |---|---|
+//! | not there | it is set up, and the opener waits |
+//! | being set up | the opener waits with the others |
+//! | in use, or idle | it is shared, without an await |
+//! | being torn down | the opener waits for the end, and it is set up anew |
+//! | needed by what opens it | a failure says so, with the way round |
+//!
+//! | when … | then |
+//! |---|---|
+//! | the first user leaves before the others | the resource stays: it belongs to the service |
+//! | the last user leaves | it is torn down before that user goes on, or [kept](CacheOptions::keep_alive) for a while |
+//! | a user is cancelled while it waits | it leaves the queue; a set-up for nobody is cancelled and unwinds |
+//! | the service is cancelled | users' blocks are cancelled, leases are marked, and the exit waits for them |
+//! | the cache is [closed](ContextCache::close) | no more opens; the service ends with the last user |
 //!
 //! # Set-ups that open keys
 //!

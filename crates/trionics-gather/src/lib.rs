@@ -4,19 +4,6 @@
 //! awaits on both sides. Its exit runs however the block ended: with a value, with a failure, with a
 //! panic, or stopped by the cancellation of a scope around it. That is what `Drop` cannot do.
 //!
-//! # What is here
-//!
-//! | to … | there is |
-//! |---|---|
-//! | make a context | [`acm`] from an async function, [`acm_pair`] from a set-up and an exit, [`null_context`] from a plain value, [`nursery_context`] from a nursery, or a type of your own: [`AsyncContext`] |
-//! | change one | [`AsyncContext::map`], [`boxed`](AsyncContext::boxed), [`boxed_local`](AsyncContext::boxed_local) |
-//! | enter one | [`with_context`] |
-//! | enter several at once | [`gather_contexts`]; a few at a time: [`GatherOptions::limit`] |
-//! | enter them in a nursery that is there | [`gather_contexts_in`] |
-//! | enter them one after another, at run time | [`open_exit_stack`] |
-//! | run futures side by side | [`join`], [`try_join`], [`race`], [`try_race`], [`race_ok`] |
-//! | clean up after a block | [`finally`] |
-//!
 //! ```
 //! use trionics_errgroup::Failure;
 //! use trionics_gather::{Slot, acm, with_context};
@@ -33,6 +20,19 @@
 //! assert_eq!(doubled.unwrap(), 12);
 //! # });
 //! ```
+//!
+//! # What is here
+//!
+//! | to … | there is |
+//! |---|---|
+//! | make a context | [`acm`] from an async function, [`acm_pair`] from a set-up and an exit, [`null_context`] from a plain value, [`nursery_context`] from a nursery, or a type of your own: [`AsyncContext`] |
+//! | change one | [`AsyncContext::map`], [`boxed`](AsyncContext::boxed), [`boxed_local`](AsyncContext::boxed_local) |
+//! | enter one | [`with_context`] |
+//! | enter several at once | [`gather_contexts`]; a few at a time: [`GatherOptions::limit`] |
+//! | enter them in a nursery that is there | [`gather_contexts_in`] |
+//! | enter them one after another, at run time | [`open_exit_stack`] |
+//! | run futures side by side | [`join`], [`try_join`], [`race`], [`try_race`], [`race_ok`] |
+//! | clean up after a block | [`finally`] |
 //!
 //! # How a context can end
 //!

@@ -145,7 +145,7 @@ impl Block {
         self.shared.node.request(Cancelled::__new(reason, location));
     }
 
-    /// Runs `make`'s future as the block once every context has provided; yields how it ended.
+    /// For the sibling crates: runs `make`'s future as the block once every context has provided; yields how it ended.
     pub fn run<M: MakeBlock>(self, make: M) -> RunBlock<M, M::Future> {
         let frame = Frame::new(Arc::clone(&self.shared.node));
         RunBlock {

@@ -206,6 +206,10 @@ macro_rules! nursery_methods {
             /// If the nursery has closed, which means that its body and all its children had ended.
             /// Where that can happen, use [`try_start_soon`](Self::try_start_soon).
             ///
+            /// # Cancel safety
+            ///
+            /// A cancellation of the nursery unwinds the child, exits included.
+            ///
             /// # Examples
             ///
             /// ```
@@ -272,6 +276,11 @@ macro_rules! nursery_methods {
             ///
             /// If the nursery has closed.
             ///
+            /// # Cancel safety
+            ///
+            /// Dropping the handle loses the value only: the child runs on, and the nursery waits for it. A
+            /// cancellation of the nursery unwinds the child, and the handle then gives [`ChildEnded::Cancelled`].
+            ///
             /// # Examples
             ///
             /// ```
@@ -323,6 +332,10 @@ macro_rules! nursery_methods {
             ///
             /// If the nursery has closed.
             ///
+            /// # Cancel safety
+            ///
+            /// As [`spawn`](Self::spawn).
+            ///
             /// # Examples
             ///
             /// ```
@@ -363,6 +376,10 @@ macro_rules! nursery_methods {
             /// # Panics
             ///
             /// If the nursery has closed.
+            ///
+            /// # Cancel safety
+            ///
+            /// A cancellation of the nursery unwinds the child where it runs.
             #[track_caller]
             pub fn start_soon_on<C>(&self, spawner: &impl Spawner, child: C)
             where
@@ -408,6 +425,10 @@ macro_rules! nursery_methods {
             ///
             /// If the nursery has closed.
             ///
+            /// # Cancel safety
+            ///
+            /// Dropping the handle loses the value only. A cancellation cannot stop a thread: the function can ask for it.
+            ///
             /// # Examples
             ///
             /// ```
@@ -450,6 +471,10 @@ macro_rules! nursery_methods {
             /// # Panics
             ///
             /// If the nursery has closed.
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropping the stream of results loses the values only: the child runs on.
             #[track_caller]
             pub fn spawn_into<V, C>(&self, sink: &ResultsSink<V>, child: C)
             where

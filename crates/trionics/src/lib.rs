@@ -1,5 +1,13 @@
+#![doc = "[guide]: crate::guide\n\n"]
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+
+pub mod prelude;
+
+// Pages to be read. They are tested where they lie, in the workspace's `docs`.
+#[cfg(all(doc, not(doctest)))]
+pub mod guide;
 
 #[cfg(feature = "errgroup")]
 #[doc(inline)]
@@ -7,8 +15,9 @@ pub use trionics_errgroup as errgroup;
 #[cfg(feature = "errgroup")]
 #[doc(no_inline)]
 pub use trionics_errgroup::{
-    AnyError, CancelReason, Cancelled, EmptyGroup, Failure, LibraryFailure, collapse_eg,
-    get_collapsed_eg, is_multi_cancelled, maybe_raise_from_masking_exc,
+    AnyError, CancelReason, Cancelled, EmptyGroup, Failure, LibraryFailure, OutcomeExt,
+    OutcomeFutureExt, assert_failure, collapse_eg, get_collapsed_eg, is_multi_cancelled,
+    maybe_raise_from_masking_exc,
 };
 
 #[cfg(feature = "nursery")]
@@ -26,11 +35,12 @@ pub use trionics_nursery::testing;
 #[cfg(feature = "nursery")]
 #[doc(no_inline)]
 pub use trionics_nursery::{
-    CancelScope, ChildEnded, ChildHandle, Clock, LocalNursery, Nursery, NurseryClosed, TaskStatus,
-    TooSlow, anchor, branch, cancel_requested, checkpoint, fail_after, fail_at, in_current_scope,
-    interval, is_cancel_requested, live_frames, maybe_open_nursery, move_on_after, move_on_at, now,
+    CancelScope, ChildEnded, ChildHandle, Clock, LocalNursery, Nursery, NurseryClosed,
+    NurseryOptions, Report, Settings, Spawner, TaskStatus, TooSlow, anchor, branch,
+    cancel_requested, checkpoint, fail_after, fail_at, in_current_scope, interval,
+    is_cancel_requested, live_frames, maybe_open_nursery, move_on_after, move_on_at, now,
     open_local_nursery, open_nursery, outside, set_report_hook, shield, sleep, sleep_until,
-    with_clock,
+    spawn_with, with_clock,
 };
 #[cfg(feature = "task-tree")]
 #[doc(no_inline)]
@@ -52,7 +62,10 @@ pub use trionics_gather::{
 pub use trionics_cache as cache;
 #[cfg(feature = "cache")]
 #[doc(no_inline)]
-pub use trionics_cache::{CacheValue, ContextCache, Lease, LeaseEnd, maybe_open_context};
+pub use trionics_cache::{
+    CacheValue, ContextCache, KeySlot, Lease, LeaseEnd, WhenFull, maybe_open_context,
+    maybe_open_default, serve_default,
+};
 
 #[cfg(feature = "broadcast")]
 #[doc(inline)]
@@ -60,5 +73,6 @@ pub use trionics_broadcast as broadcast;
 #[cfg(feature = "broadcast")]
 #[doc(no_inline)]
 pub use trionics_broadcast::{
-    Broadcast, BroadcastReceiver, CapacityError, Lagged, broadcast_receiver,
+    Broadcast, BroadcastReceiver, CapacityError, Lagged, TryBroadcastReceiver, broadcast_receiver,
+    try_broadcast_receiver,
 };

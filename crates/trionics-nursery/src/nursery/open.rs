@@ -99,7 +99,7 @@ where
     })
 }
 
-/// Like [`open_with`], for children that need not be `Send`.
+/// For the sibling crates: like [`open_with`], for children that need not be `Send`.
 pub fn open_local_with<'env, T, E, B, M>(
     location: &'static Location<'static>,
     make: M,

@@ -96,6 +96,10 @@ pub(super) fn run_in_order<F: Future>(seed: Option<u64>, future: F) -> F::Output
 ///
 /// Outside [`run`].
 ///
+/// # Cancel safety
+///
+/// Dropping the task's handle lets the task go on. No scope around the call reaches it.
+///
 /// # Examples
 ///
 /// ```
