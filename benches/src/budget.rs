@@ -7,7 +7,7 @@ use crate::{measure::Plan, suite::Case};
 /// The time that a run has left, shared out among the cases that are still to come.
 ///
 /// A case gets the part that its planned time is of all that is still planned: what one does not use is the others', and
-/// what one overdraws is theirs, too. None gets more than [`MOST`] times what was planned for it, so that a run of few cases is
+/// what one overdraws is theirs, too. None gets more than a few times what was planned for it, so that a run of few cases is
 /// short.
 #[derive(Debug)]
 pub struct Budget {
