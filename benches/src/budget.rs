@@ -7,7 +7,8 @@ use crate::{measure::Plan, suite::Case};
 /// The time that a run has left, shared out among the cases that are still to come.
 ///
 /// A case gets the part that its planned time is of all that is still planned: what one does not use is the others', and
-/// what one overdraws is theirs, too.
+/// what one overdraws is theirs, too. None gets more than a few times what was planned for it, so that a run of few cases is
+/// short.
 #[derive(Debug)]
 pub struct Budget {
     /// When the run should be over, counted from its beginning.
@@ -17,6 +18,9 @@ pub struct Budget {
     /// The planned time of those that are done.
     done: Duration,
 }
+
+/// A case whose iterations are longer than a turn may take so many times what was planned for it.
+const MOST: u32 = 4;
 
 impl Budget {
     /// For a run of these cases, in this order, that should end after `end`.
@@ -48,6 +52,7 @@ impl Budget {
             return Duration::ZERO;
         }
         left.mul_f64(next.as_secs_f64() / ahead.as_secs_f64())
+            .min(*next * MOST)
     }
 
     /// The next case has been measured.
@@ -108,24 +113,30 @@ mod tests {
     #[test]
     fn a_case_gets_its_part() {
         let cases = [case(1), case(3)];
-        let budget = Budget::new(seconds(400), PLAN, &cases);
-        assert_eq!(budget.allotted(Duration::ZERO), seconds(100));
+        let budget = Budget::new(seconds(80), PLAN, &cases);
+        assert_eq!(budget.allotted(Duration::ZERO), seconds(20));
         assert_eq!(budget.time_left(Duration::ZERO), seconds(40));
     }
 
     #[test]
     fn what_one_leaves_or_overdraws_is_the_others() {
         let cases = [case(1), case(1), case(1)];
-        let mut budget = Budget::new(seconds(300), PLAN, &cases);
+        let mut budget = Budget::new(seconds(60), PLAN, &cases);
         budget.case_is_done();
-        assert_eq!(budget.allotted(seconds(20)), seconds(140));
-        assert_eq!(budget.time_left(seconds(20)), seconds(40));
+        assert_eq!(budget.allotted(seconds(10)), seconds(25));
+        assert_eq!(budget.time_left(seconds(10)), seconds(20));
         budget.case_is_done();
-        assert_eq!(budget.allotted(seconds(250)), seconds(50));
+        assert_eq!(budget.allotted(seconds(50)), seconds(10));
         assert_eq!(budget.allotted(seconds(1000)), Duration::ZERO);
         budget.case_is_done();
-        assert_eq!(budget.allotted(seconds(260)), Duration::ZERO);
-        assert_eq!(budget.time_left(seconds(260)), Duration::ZERO);
+        assert_eq!(budget.allotted(seconds(50)), Duration::ZERO);
+        assert_eq!(budget.time_left(seconds(50)), Duration::ZERO);
+    }
+
+    #[test]
+    fn few_cases_do_not_fill_all_the_time() {
+        let budget = Budget::new(seconds(3600), PLAN, [&case(2)]);
+        assert_eq!(budget.allotted(Duration::ZERO), seconds(80));
     }
 
     #[test]

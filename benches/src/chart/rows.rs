@@ -30,6 +30,8 @@ const ROW_HEIGHT: f64 = 19.0;
 /// Right of the plot, where the numbers are.
 const NUMBER_ROOM: f64 = 62.0;
 const BELOW: f64 = 40.0;
+/// Ticks are so far apart at least, and more where their names are long.
+const TICKS_APART: f64 = 44.0;
 
 impl Rows {
     /// The times of a case, or else the first of its figures that is a number; none if it has neither.
@@ -78,7 +80,12 @@ impl Rows {
             .flat_map(|(_, spread)| [spread.low, spread.median, spread.high]);
         let scale = Scale::from_tick_to_tick(numbers).on(plot_left + 6.0, plot_right - 6.0);
 
-        for tick in scale.ticks(44.0) {
+        let widest = scale
+            .ticks(TICKS_APART)
+            .into_iter()
+            .map(|tick| text_width(&(self.name)(tick), TEXT_SIZE) + 6.0)
+            .fold(TICKS_APART, f64::max);
+        for tick in scale.ticks(widest) {
             let x = scale.pixel(tick);
             svg.grid((x, top), (x, bottom));
             svg.axis((x, bottom), (x, bottom + 4.0));

@@ -87,7 +87,7 @@ fn braced<'name>(fields: impl Iterator<Item = (&'name str, String)>) -> String {
     format!("{{{}}}", fields.join(", "))
 }
 
-/// Reads what [`json`] wrote.
+/// Reads a `report.json`.
 ///
 /// # Errors
 ///

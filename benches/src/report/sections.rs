@@ -4,7 +4,7 @@ use crate::{
     measure::Measured,
     report::{
         Entry, Report,
-        numbers::{figure, time},
+        numbers::{figure, grouped, time},
         table::Table,
     },
     statistics::Spread,
@@ -213,9 +213,9 @@ pub(super) fn figures(entry: &Entry) -> Option<Table> {
                 (Some(Number(theirs)), Some(Number(ours)))
                     if measured.subject != OURS && *theirs > 0.0 =>
                 {
-                    format!("{} (ratio {})", figure(*theirs), figure(ours / theirs))
+                    format!("{} (ratio {})", grouped(*theirs), figure(ours / theirs))
                 }
-                (Some(Number(number)), _) => figure(*number),
+                (Some(Number(number)), _) => grouped(*number),
             }
         }));
         table.row(row);
