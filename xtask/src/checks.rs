@@ -106,6 +106,20 @@ pub(crate) const EXAMPLES: &[Example] = &[
         limit: Duration::from_secs(120),
     },
     Example {
+        name: "chat",
+        package: "trionics",
+        purpose: "a chat server with rooms, cancelled in full flight while its clients talk",
+        args: "",
+        limit: Duration::from_secs(120),
+    },
+    Example {
+        name: "port_scanner",
+        package: "trionics",
+        purpose: "a scan of real ports with a limit and time limits, whose listeners count the goodbyes",
+        args: "",
+        limit: Duration::from_secs(120),
+    },
+    Example {
         name: "fan_out",
         package: "trionics-broadcast",
         purpose: "one TCP stream for 1 000 tasks, a third of them slow: what each received and lost adds up",
