@@ -798,10 +798,10 @@ fn children_on_tokio(children: u64, threads: usize) -> Case {
             runtime
                 .block_on(open_nursery(async |nursery: Nursery<'_>| {
                     for _ in 0..children {
-                        nursery.spawn_on(&handle, async {
+                        drop(nursery.spawn_on(&handle, async {
                             YieldOnce::default().await;
                             Ok(())
-                        });
+                        }));
                     }
                     Ok(())
                 }))
