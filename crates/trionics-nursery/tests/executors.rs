@@ -297,3 +297,41 @@ fn the_deterministic_executor() {
     });
     assert_eq!(total, 55);
 }
+
+/// What a task may do in one poll is shared by all children: each of them is the first in its turn.
+#[test]
+fn no_child_uses_up_the_budget_of_its_siblings_for_ever() {
+    // Where it blocks on the whole, tokio wakes at once who has no budget left.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        let greedy = async {
+            loop {
+                sender.send(()).unwrap();
+                receiver.recv().await.unwrap();
+            }
+        };
+        let modest = async || {
+            for _ in 0..10 {
+                tokio::task::coop::consume_budget().await;
+            }
+            Ok(())
+        };
+        let failure = open_nursery(async |n: Nursery<'_>| {
+            n.start_soon(greedy);
+            let modest: Vec<_> = (0..3).map(|_| n.spawn(modest())).collect();
+            for child in modest {
+                child.await?;
+            }
+            n.cancel("all are done");
+            checkpoint().await;
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+        assert!(failure.leaves().all(|leaf| leaf.is_cancelled()));
+    });
+}

@@ -21,6 +21,9 @@ use crate::{
     current, node::Node, report::FrameInfo, scope::Name, sync::Ordering, wake::wake_outside,
 };
 
+/// After how many polls of the nursery those who are woken again in each of them take turns in being the first.
+const POLLS_PER_TURN: u32 = 32;
+
 /// The body and the children of a nursery.
 pub(crate) struct Crew<C: ?Sized> {
     /// In the queue, and therefore before it.
@@ -37,6 +40,8 @@ pub(crate) struct Crew<C: ?Sized> {
     batch: Fifo,
     /// Members that were woken again in the poll that has polled them: they are for the next one.
     again: Fifo,
+    /// How many polls there were in a row in which members were woken again and no child ended.
+    n_busy_polls: u32,
     /// Children to be taken in.
     new: Fifo,
     /// Counts the polls, so that none polls a member twice.
@@ -104,6 +109,7 @@ impl<C: ?Sized> Crew<C> {
             last_removed: None,
             batch,
             again: Fifo::default(),
+            n_busy_polls: 0,
             new: Fifo::default(),
             round: 0,
             host: KnownWaker::default(),
@@ -181,8 +187,27 @@ impl<C: ?Sized> Crew<C> {
         assert!(Arc::ptr_eq(queue, &self.queue), "the crew's own queue");
         // A member that was polled so many rounds ago that its number comes again is merely put off by a poll.
         self.round = self.round.wrapping_add(1).max(1);
+        if self.again.is_empty() {
+            self.n_busy_polls = 0;
+        } else {
+            self.take_turns();
+        }
         self.batch.append(&mut self.again);
         queue.ready().begin_poll()
+    }
+
+    /// Who goes first may use up what the host shares out among all that run in one poll, as tokio's budget: the others are
+    /// woken at once, to no avail as long as the order stays. So it changes where members go on and on like that.
+    fn take_turns(&mut self) {
+        self.n_busy_polls += 1;
+        if self.n_busy_polls < POLLS_PER_TURN {
+            return;
+        }
+        self.n_busy_polls = 0;
+        if let Some(first) = self.again.pop() {
+            // SAFETY: it has just been taken out.
+            unsafe { self.again.push(first) };
+        }
     }
 
     /// The nursery's poll ends with `Pending`, to be polled again once `waker` is woken; false if it must be polled at once.
@@ -371,6 +396,7 @@ impl<C: ?Sized> Crew<C> {
             }
         }
         self.n_children -= 1;
+        self.n_busy_polls = 0;
         // SAFETY: it sat here.
         unsafe { leave_to_queue(child) };
         // SAFETY: the crew's reference, and its future.
