@@ -92,10 +92,10 @@ fn nursery(targets: &mut Targets) {
             &[("JoinSet", 1.15)],
         );
     }
-    // A child's own future is 16 bytes.
+    // A child's own future is 16 bytes. The few allocations of the set itself are shared out among its thousand children.
     for (figure, at_most) in [
         ("bytes per child", 112.0 + 16.0),
-        ("allocations per child", 1.0),
+        ("allocations per child", 1.01),
     ] {
         targets.figure(
             "nursery",
