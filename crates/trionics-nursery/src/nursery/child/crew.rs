@@ -310,8 +310,11 @@ impl<C: ?Sized> Crew<C> {
     }
 
     /// Takes a child in that comes with the nursery; it is polled as one that was woken.
-    pub(crate) fn enlist<F: Fits<C>>(&mut self, location: &'static Location<'static>, future: F)
-    where
+    pub(crate) fn enlist<F: Fits<C>>(
+        &mut self,
+        location: &'static Location<'static>,
+        make: impl FnOnce(&Member) -> F,
+    ) where
         C: Future,
     {
         // SAFETY: the crew may (invariant 8).
@@ -320,7 +323,7 @@ impl<C: ?Sized> Crew<C> {
                 .arena
                 .take(NewChild::<F>::LAYOUT)
         };
-        let child = NewChild::new(&self.queue, place, None, location, |_| future).pin();
+        let child = NewChild::new(&self.queue, place, None, location, make).pin();
         let child = self.seat(child);
         // SAFETY: a new child counts as queued, and is in no queue.
         unsafe { self.batch.push(child) };
@@ -412,6 +415,18 @@ impl<C: ?Sized> Crew<C> {
             }
         }
         removed
+    }
+
+    /// Shows each child that sits here to `look`.
+    pub(crate) fn for_each(&self, mut look: impl FnMut(&Member)) {
+        let mut next = self.oldest;
+        while let Some(child) = next {
+            // SAFETY: it sits here; the uncounted copy is gone before it can be removed.
+            let member = unsafe { ManuallyDrop::new(Member::counted(child)) };
+            // SAFETY: owned (invariant 2).
+            next = unsafe { (*member.owned()).younger };
+            look(&member);
+        }
     }
 
     /// The body's own fields.
