@@ -1,6 +1,10 @@
 //! Contexts that are entered and left together, and races: what it costs that the losers and the exits unwind.
 
-use std::{future::Future, pin::pin};
+use std::{
+    future::{Future, pending},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+};
 
 use futures::{
     FutureExt,
@@ -8,10 +12,11 @@ use futures::{
     stream::{FuturesUnordered, StreamExt},
 };
 use futures_concurrency::future::Race as _;
-use trionics::{Failure, Slot, acm, gather_contexts, race};
+use trionics::{Failure, Settings, Slot, acm, gather_contexts, race};
 
 use crate::{
     Case, Group, OURS,
+    figures::Figures,
     support::{Host, yield_once},
 };
 
@@ -21,6 +26,7 @@ pub(super) fn group() -> Group {
         .case(contexts::<1>())
         .case(contexts::<10>())
         .case(contexts::<1_000>())
+        .case(memory_of_contexts())
         .case(race_of_two())
         .case(race_of_sixteen())
 }
@@ -100,6 +106,53 @@ fn contexts<const N: usize>() -> Case {
             assert_eq!(sum, sum_of::<N>());
         }
     })
+}
+
+/// What contexts hold while their block runs, and what futures hold that are about to be entered.
+fn memory_of_contexts() -> Case {
+    const CONTEXTS: usize = 1_000;
+    Case::new(
+        "memory of 1000 contexts",
+        "context",
+        CONTEXTS as u64,
+        "all have been entered, and the block waits; of the peers, all are being entered, the only part that they hold. The \
+         futures of the contexts are part of the figure",
+    )
+    .figures(OURS, || {
+        Figures::held("context", CONTEXTS as u64, || {
+            let contexts: Vec<_> = (0..CONTEXTS)
+                .map(|index| acm(move |slot| live(index, slot)))
+                .collect();
+            let gathered = gather_contexts(contexts, async |_: Vec<Resource>| {
+                pending::<Result<(), Failure>>().await
+            });
+            // It is dropped before its exits have run, as it says in reports.
+            let mut gathered = Box::pin(Settings::new().on_report(|_| ()).run(gathered));
+            // A nursery polls so many children at once and no more.
+            for _ in 0..32 {
+                assert!(polled(gathered.as_mut()).is_pending());
+            }
+            gathered
+        })
+    })
+    .figures("join_all twice", || {
+        Figures::held("context", CONTEXTS as u64, || {
+            let mut entering = Box::pin(join_all((0..CONTEXTS).map(enter)));
+            assert!(polled(entering.as_mut()).is_pending());
+            entering
+        })
+    })
+    .figures("FuturesUnordered twice", || {
+        Figures::held("context", CONTEXTS as u64, || {
+            let mut entering: FuturesUnordered<_> = (0..CONTEXTS).map(enter).collect();
+            assert!(polled(pin!(entering.next())).is_pending());
+            entering
+        })
+    })
+}
+
+fn polled<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Yields so often, and then gives the number.

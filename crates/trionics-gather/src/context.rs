@@ -6,7 +6,6 @@ use std::{
     marker::PhantomData,
     panic::Location,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -18,7 +17,7 @@ pub use trionics_nursery::internal::BlockEnd;
 
 use crate::{
     boxed::{BoxContext, LocalBoxContext},
-    delivery::{Delivery, Parcel},
+    delivery::Delivery,
     map::Map,
 };
 
@@ -196,11 +195,9 @@ impl<V> Slot<V> {
     /// If the returned future is dropped before the block has ended, the block is cancelled: nobody
     /// keeps its value alive any more.
     pub fn provide(self, value: V) -> Provide<V> {
-        let guest = self.delivery.guest();
         Provide {
-            delivery: Some((self.delivery, value)),
-            parcel: None,
-            guest,
+            value: Some(value),
+            guest: Guest::new(self.delivery),
         }
     }
 }
@@ -215,11 +212,10 @@ pin_project! {
     /// The future of [`Slot::provide`].
     #[must_use = "await it: the exit begins when it returns"]
     pub struct Provide<V> {
-        delivery: Option<(Delivery<V>, V)>,
-        // Where the value went; until the block has ended.
-        parcel: Option<Arc<Parcel<V>>>,
+        // Until it is handed over.
+        value: Option<V>,
         #[pin]
-        guest: Guest,
+        guest: Guest<Delivery<V>>,
     }
 }
 
@@ -227,14 +223,12 @@ impl<V> Future for Provide<V> {
     type Output = BlockEnd;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BlockEnd> {
-        let this = self.project();
-        if let Some((delivery, value)) = this.delivery.take() {
-            *this.parcel = Some(delivery.deliver(value));
+        let mut this = self.project();
+        if let Some(value) = this.value.take() {
+            this.guest.invitation().deliver(value);
         }
-        let end = ready!(this.guest.poll(cx));
-        if let Some(parcel) = this.parcel.take() {
-            parcel.discard();
-        }
+        let end = ready!(this.guest.as_mut().poll(cx));
+        this.guest.invitation().discard();
         Poll::Ready(end)
     }
 }
@@ -242,7 +236,7 @@ impl<V> Future for Provide<V> {
 impl<V> fmt::Debug for Provide<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provide")
-            .field("delivered", &self.delivery.is_none())
+            .field("delivered", &self.value.is_none())
             .finish_non_exhaustive()
     }
 }

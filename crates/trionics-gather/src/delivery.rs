@@ -1,128 +1,177 @@
-//! How a value gets from a context to the block.
+//! How values get from contexts to the block.
 
 use std::{
     fmt,
     panic::Location,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
-use trionics_nursery::internal::{Block, ContextPlace, Guest};
+use trionics_nursery::internal::{Block, ContextPlace, Host, Invitation};
 
-use crate::limit::Turn;
+use crate::{held::Holding, limit::Turn};
+
+/// What the contexts of one type in one set share with each other and with the block.
+pub struct Shelf<V> {
+    pub(crate) holding: Holding,
+    spots: Box<[Spot<V>]>,
+}
+
+/// One context's part of the shelf.
+struct Spot<V> {
+    /// Where the value lies on its way to the block.
+    value: Mutex<Option<V>>,
+    /// [`AWAITED`], [`DELIVERED`] or [`TAKEN`]; it only grows.
+    state: AtomicU8,
+    place: ContextPlace,
+    /// The context's turn to set up, where it has to wait for one.
+    turn: Option<Box<Turn>>,
+}
+
+const AWAITED: u8 = 0;
+const DELIVERED: u8 = 1;
+const TAKEN: u8 = 2;
+
+impl<V> Spot<V> {
+    fn lock(&self) -> MutexGuard<'_, Option<V>> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the value out, for the block or to drop it.
+    fn take(&self) -> Option<V> {
+        if self.state.swap(TAKEN, Ordering::AcqRel) == DELIVERED {
+            self.lock().take()
+        } else {
+            None
+        }
+    }
+}
+
+impl<V> Shelf<V> {
+    pub(crate) fn new(holding: &Holding, n_contexts: usize) -> Arc<Self> {
+        Arc::new(Self {
+            spots: (0..n_contexts)
+                .map(|_| Spot {
+                    value: Mutex::new(None),
+                    state: AtomicU8::new(AWAITED),
+                    place: ContextPlace::default(),
+                    turn: holding
+                        .limit
+                        .as_ref()
+                        .map(|limit| Box::new(Turn::new(limit))),
+                })
+                .collect(),
+            holding: holding.clone(),
+        })
+    }
+
+    /// The value of the only context.
+    pub(crate) fn take_one(&self) -> V {
+        self.take_all().next().expect("a shelf for one context")
+    }
+
+    /// The value of the only context, if it is there and was not taken.
+    pub(crate) fn try_take_one(&self) -> Option<V> {
+        let [spot] = &*self.spots else {
+            unreachable!("a shelf for one context")
+        };
+        if spot.state.load(Ordering::Acquire) == DELIVERED {
+            spot.take()
+        } else {
+            None
+        }
+    }
+
+    /// The values in the order of the contexts; the block asks once, when every context has provided.
+    pub(crate) fn take_all(&self) -> impl Iterator<Item = V> {
+        self.spots.iter().map(|spot| {
+            spot.take()
+                .expect("the block starts when all values are there")
+        })
+    }
+}
+
+impl<V> fmt::Debug for Shelf<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shelf").finish_non_exhaustive()
+    }
+}
 
 /// One context's side of the hand-over.
 pub(crate) struct Delivery<V> {
-    parcel: Arc<Parcel<V>>,
-    block: Block,
-    place: ContextPlace,
-    /// The turn to set up, which ends here.
-    turn: Option<Arc<Turn>>,
-    location: &'static Location<'static>,
+    shelf: Arc<Shelf<V>>,
+    index: usize,
+    /// The child that runs the context, on the side of the slot.
+    host: Option<Host>,
 }
 
 impl<V> Delivery<V> {
-    pub(crate) fn new(
-        block: Block,
-        turn: Option<Arc<Turn>>,
-        location: &'static Location<'static>,
-    ) -> (Self, Arc<Parcel<V>>, ContextPlace) {
-        let parcel = Arc::new(Parcel::awaited());
-        let place = ContextPlace::default();
-        let delivery = Self {
-            parcel: Arc::clone(&parcel),
-            block,
-            place: place.clone(),
-            turn,
-            location,
-        };
-        (delivery, parcel, place)
-    }
-
-    /// What waits for the block.
-    pub(crate) fn guest(&self) -> Guest {
-        Guest::new(self.block.clone(), self.place.clone(), self.location)
-    }
-
-    /// Puts the value where the block finds it, and says where that is.
-    pub(crate) fn deliver(self, value: V) -> Arc<Parcel<V>> {
-        self.parcel.deliver(value);
-        if let Some(turn) = &self.turn {
-            turn.end();
-        }
-        self.parcel
-    }
-}
-
-/// A value on its way to the block.
-pub struct Parcel<V> {
-    state: Mutex<ParcelState<V>>,
-}
-
-enum ParcelState<V> {
-    Awaited,
-    Delivered(V),
-    Taken,
-}
-
-impl<V> Parcel<V> {
-    pub(crate) fn awaited() -> Self {
+    pub(crate) fn new(shelf: &Arc<Shelf<V>>, index: usize, host: Option<Host>) -> Self {
         Self {
-            state: Mutex::new(ParcelState::Awaited),
+            shelf: Arc::clone(shelf),
+            index,
+            host,
         }
     }
 
+    pub(crate) fn holding(&self) -> &Holding {
+        &self.shelf.holding
+    }
+
+    pub(crate) fn turn(&self) -> Option<&Turn> {
+        self.spot().turn.as_deref()
+    }
+
+    fn spot(&self) -> &Spot<V> {
+        &self.shelf.spots[self.index]
+    }
+
+    /// Puts the value where the block finds it.
     pub(crate) fn deliver(&self, value: V) {
-        self.put(ParcelState::Delivered(value));
-    }
-
-    fn put(&self, state: ParcelState<V>) -> ParcelState<V> {
-        std::mem::replace(
-            &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
-            state,
-        )
-    }
-
-    /// The value; the block asks once, when every context has provided.
-    pub(crate) fn take_delivered(&self) -> V {
-        match self.put(ParcelState::Taken) {
-            ParcelState::Delivered(value) => value,
-            ParcelState::Awaited | ParcelState::Taken => {
-                unreachable!("the block starts when all values are there")
-            }
-        }
-    }
-
-    /// The value, if it is there and was not taken.
-    pub(crate) fn try_take(&self) -> Option<V> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*state, ParcelState::Delivered(_)) {
-            return None;
-        }
-        match std::mem::replace(&mut *state, ParcelState::Taken) {
-            ParcelState::Delivered(value) => Some(value),
-            ParcelState::Awaited | ParcelState::Taken => None,
+        let spot = self.spot();
+        let replaced = spot.lock().replace(value);
+        debug_assert!(replaced.is_none(), "a slot provides once");
+        spot.state.store(DELIVERED, Ordering::Release);
+        if let Some(turn) = self.turn() {
+            turn.end();
         }
     }
 
     /// Drops the value if the block never came to take it: the exit is to find it gone.
     pub(crate) fn discard(&self) {
-        let discarded = self.put(ParcelState::Taken);
-        drop(discarded);
+        let spot = self.spot();
+        if spot.state.load(Ordering::Acquire) != TAKEN {
+            let discarded = spot.take();
+            drop(discarded);
+        }
     }
 
     /// The context has called `provide`, and the future was polled.
     pub(crate) fn is_sent(&self) -> bool {
-        !matches!(
-            *self.state.lock().unwrap_or_else(PoisonError::into_inner),
-            ParcelState::Awaited
-        )
+        self.spot().state.load(Ordering::Acquire) != AWAITED
     }
 }
 
-impl<V> fmt::Debug for Parcel<V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parcel")
-            .field("is_sent", &self.is_sent())
-            .finish_non_exhaustive()
+impl<V> Invitation for Delivery<V> {
+    fn block(&self) -> &Block {
+        &self.holding().block
+    }
+
+    fn place(&self) -> &ContextPlace {
+        &self.spot().place
+    }
+
+    fn host(&self) -> Option<&Host> {
+        self.host.as_ref()
+    }
+
+    fn leave(&mut self) {
+        self.host = None;
+    }
+
+    fn location(&self) -> &'static Location<'static> {
+        self.holding().location
     }
 }

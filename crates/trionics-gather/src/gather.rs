@@ -14,6 +14,7 @@ use trionics_nursery::internal::{Block, BodyEnd, RawEnd, open_children};
 
 use crate::{
     context::AsyncContext,
+    delivery::Shelf,
     held::{Holding, hold},
     limit::Limit,
     set::ContextSet,
@@ -93,9 +94,12 @@ where
     let nursery = (n_contexts > 0).then(|| {
         let block = Block::new(location, n_contexts);
         let holding = Holding::new(&block, location).limited(limit);
-        let (children, parcels) = set.hold(&holding);
-        let run = block.run(move || body(S::collect(parcels)));
-        open_children(location, children, GatherBody { run, holding })
+        open_children(location, |children| {
+            let shelves = set.hold(&holding, children);
+            let run = block.clone().run(move || body(S::collect(shelves)));
+            GatherBody { run, holding }
+        })
+        .running(&block)
     });
     Gather {
         nursery,
@@ -160,9 +164,13 @@ where
     let location = Location::caller();
     let block = Block::new(location, 1);
     let holding = Holding::new(&block, location);
-    let (held, parcel) = hold(context, &holding);
-    let run = block.run(move || body(parcel.take_delivered()));
-    let nursery = open_children(location, [Box::pin(held)], GatherBody { run, holding });
+    let nursery = open_children(location, |children| {
+        let shelf = Shelf::new(&holding, 1);
+        children.add_with(|host| hold(context, &shelf, 0, Some(host)));
+        let run = block.clone().run(move || body(shelf.take_one()));
+        GatherBody { run, holding }
+    })
+    .running(&block);
     Gather {
         nursery: Some(nursery),
         on_failures: group_several,

@@ -134,7 +134,7 @@ pub struct EnterIn<N, S: ContextSet> {
     phase: Phase<N, S>,
 }
 
-// Nothing is pinned: the contexts are boxed, and run in the nursery.
+// Nothing is pinned here: the contexts run in the nursery.
 impl<N, S: ContextSet> Unpin for EnterIn<N, S> {}
 
 enum Phase<N, S: ContextSet> {
@@ -151,13 +151,13 @@ enum Phase<N, S: ContextSet> {
 struct Entering<S: ContextSet> {
     block: Block,
     scopes: Vec<CancelScope>,
-    parcels: Option<S::Parcels>,
+    shelves: Option<S::Shelves>,
     location: &'static Location<'static>,
 }
 
 impl<S: ContextSet> Drop for Entering<S> {
     fn drop(&mut self) {
-        if self.parcels.is_none() {
+        if self.shelves.is_none() {
             return;
         }
         self.block.end(BlockEnd::Cancelled);
@@ -215,8 +215,8 @@ where
                             let guard = GatherGuard {
                                 block: entering.block.clone(),
                             };
-                            let parcels = entering.parcels.take().expect("taken once");
-                            Poll::Ready(Ok((S::collect(parcels), guard)))
+                            let shelves = entering.shelves.take().expect("taken once");
+                            Poll::Ready(Ok((S::collect(shelves), guard)))
                         }
                         Poll::Ready(Err(cancelled)) if !is_cancelled() => {
                             drop(entering);
@@ -249,14 +249,17 @@ where
     S: ContextSet,
     N: HostNursery<InChild<S::Child>>,
 {
-    let block = Block::new(location, set.n_contexts());
+    let n_contexts = set.n_contexts();
+    let block = Block::new(location, n_contexts);
     let mut holding = Holding::new(&block, location).limited(limit);
     holding.tells_block = true;
-    let (children, parcels) = set.hold(&holding);
+    // All of them are made before the first one starts.
+    let mut children = Vec::with_capacity(n_contexts);
+    let shelves = set.hold(&holding, &mut children);
     let mut entering = Entering {
         block,
-        scopes: Vec::new(),
-        parcels: Some(parcels),
+        scopes: Vec::with_capacity(n_contexts),
+        shelves: Some(shelves),
         location,
     };
     for child in children {

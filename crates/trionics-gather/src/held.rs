@@ -11,12 +11,12 @@ use std::{
 
 use pin_project_lite::pin_project;
 use trionics_errgroup::{CancelReason, Failure, FailureMark, LibraryFailure};
-use trionics_nursery::internal::{Block, ContextPlace};
+use trionics_nursery::internal::{Block, Host, Invitation as _};
 
 use crate::{
     context::{AsyncContext, Slot},
-    delivery::{Delivery, Parcel},
-    limit::{Limit, Turn},
+    delivery::{Delivery, Shelf},
+    limit::Limit,
 };
 
 /// What the contexts of one gathering share.
@@ -29,7 +29,7 @@ pub struct Holding {
     /// A context that ends before it has provided cancels the block, which no nursery of ours runs.
     pub(crate) tells_block: bool,
     /// How many may set up at once.
-    limit: Option<Arc<Limit>>,
+    pub(crate) limit: Option<Arc<Limit>>,
 }
 
 impl Holding {
@@ -68,10 +68,8 @@ pin_project! {
     pub struct Held<R, V> {
         #[pin]
         run: Option<R>,
-        parcel: Arc<Parcel<V>>,
-        holding: Holding,
-        place: ContextPlace,
-        turn: Option<Arc<Turn>>,
+        delivery: Delivery<V>,
+        // Its place is known, or its nursery knows what it owes.
         settled: bool,
         // It has returned or panicked.
         over: bool,
@@ -80,16 +78,18 @@ pin_project! {
     impl<R, V> PinnedDrop for Held<R, V> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let Some(turn) = this.turn {
+            let delivery = this.delivery;
+            if let Some(turn) = delivery.turn() {
                 turn.end();
             }
-            if !this.parcel.is_sent() {
-                if this.holding.tells_block {
+            if !delivery.is_sent() {
+                let holding = delivery.holding();
+                if holding.tells_block {
                     let reason = CancelReason::ContextEnded;
-                    this.holding.block.cancel(reason, this.holding.location);
+                    holding.block.cancel(reason, holding.location);
                 }
             } else if *this.settled && !*this.over {
-                this.place.report_dropped(this.holding.location);
+                delivery.place().report_dropped(delivery.location());
             }
         }
     }
@@ -98,25 +98,26 @@ pin_project! {
 /// The life of a context of type `C`.
 pub(crate) type HeldOf<C> = Held<<C as AsyncContext>::Run, <C as AsyncContext>::Value>;
 
-/// The value of a context of type `C`, on its way.
-pub(crate) type ParcelOf<C> = Arc<Parcel<<C as AsyncContext>::Value>>;
+/// The values of contexts of type `C`, on their way.
+pub(crate) type ShelfOf<C> = Arc<Shelf<<C as AsyncContext>::Value>>;
 
-/// Prepares a context; its value arrives in the parcel.
-pub(crate) fn hold<C: AsyncContext>(context: C, holding: &Holding) -> (HeldOf<C>, ParcelOf<C>) {
-    let turn = holding.limit.as_ref().map(Turn::new);
-    let (delivery, parcel, place) =
-        Delivery::new(holding.block.clone(), turn.clone(), holding.location);
-    let run = context.run(Slot::new(delivery));
-    let held = Held {
+/// Prepares the context whose value arrives on `shelf`, at `index`.
+///
+/// `host` is the child that will run it, if the block runs in the body of the same nursery.
+pub(crate) fn hold<C: AsyncContext>(
+    context: C,
+    shelf: &ShelfOf<C>,
+    index: usize,
+    host: Option<Host>,
+) -> HeldOf<C> {
+    let settled = host.is_some();
+    let run = context.run(Slot::new(Delivery::new(shelf, index, host)));
+    Held {
         run: Some(run),
-        parcel: Arc::clone(&parcel),
-        holding: holding.clone(),
-        place,
-        turn,
-        settled: false,
+        delivery: Delivery::new(shelf, index, None),
+        settled,
         over: false,
-    };
-    (held, parcel)
+    }
 }
 
 impl<R, V, E> Future for Held<R, V>
@@ -127,11 +128,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Some(turn) = this.turn {
+        let delivery = &*this.delivery;
+        if let Some(turn) = delivery.turn() {
             ready!(turn.poll(cx));
         }
         if !std::mem::replace(this.settled, true) {
-            this.place.settle();
+            delivery.place().settle();
         }
         let run = this
             .run
@@ -145,13 +147,14 @@ where
             return Poll::Pending;
         };
         this.run.set(None);
+        let holding = delivery.holding();
         Poll::Ready(match result {
-            Ok(()) if !this.parcel.is_sent() => Err(Failure::library(LibraryFailure::NotProvided)),
-            Ok(()) if this.holding.block.ended().is_none() => {
+            Ok(()) if !delivery.is_sent() => Err(Failure::library(LibraryFailure::NotProvided)),
+            Ok(()) if holding.block.ended().is_none() => {
                 Err(Failure::library(LibraryFailure::ContextEnded))
             }
-            Err(failure) => Err(match this.holding.block_failure.get() {
-                Some(mark) if this.parcel.is_sent() => failure.with_context_at(mark.clone()),
+            Err(failure) => Err(match holding.block_failure.get() {
+                Some(mark) if delivery.is_sent() => failure.with_context_at(mark.clone()),
                 _ => failure,
             }),
             Ok(()) => Ok(()),

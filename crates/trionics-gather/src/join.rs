@@ -55,12 +55,16 @@ mod set;
 #[track_caller]
 pub fn join<S: Join>(futures: S) -> impl Future<Output = S::Outputs> + use<S> {
     let location = Location::caller();
-    let (branches, parcels) = futures.branches();
+    let mut kept = None;
+    let nursery = open_children(location, |children| {
+        kept = Some(futures.branches(&mut |branch| children.add(branch)));
+        ready(BodyEnd::Value(()))
+    });
     Joining {
-        nursery: open_children(location, branches, ready(BodyEnd::Value(()))),
-        parcels: Some(parcels),
-        collect: move |end: RawEnd<(), Infallible>, parcels| match end {
-            RawEnd::Value(()) => S::collect(parcels),
+        nursery,
+        kept,
+        collect: move |end: RawEnd<(), Infallible>, kept| match end {
+            RawEnd::Value(()) => S::collect(kept),
             RawEnd::Cancelled(cancelled) => stopped(location, &cancelled),
             RawEnd::Failed(failures) => unreachable!("no branch fails: {failures:?}"),
         },
@@ -110,12 +114,16 @@ fn stopped(location: &Location<'_>, cancelled: &Cancelled) -> ! {
 pub fn try_join<S: TryJoin>(
     futures: S,
 ) -> impl Future<Output = Result<S::Values, Failure<S::Error>>> + use<S> {
-    let (branches, parcels) = futures.branches();
+    let mut kept = None;
+    let nursery = open_children(Location::caller(), |children| {
+        kept = Some(futures.branches(&mut |branch| children.add(branch)));
+        ready(BodyEnd::Value(()))
+    });
     Joining {
-        nursery: open_children(Location::caller(), branches, ready(BodyEnd::Value(()))),
-        parcels: Some(parcels),
-        collect: |end, parcels| match end {
-            RawEnd::Value(()) => Ok(S::collect(parcels)),
+        nursery,
+        kept,
+        collect: |end, kept| match end {
+            RawEnd::Value(()) => Ok(S::collect(kept)),
             RawEnd::Failed(failures) => {
                 Err(Failure::group("joined futures failed", failures).expect("there is a failure"))
             }
@@ -125,25 +133,25 @@ pub fn try_join<S: TryJoin>(
 }
 
 pin_project! {
-    struct Joining<C, P, E, F> {
+    struct Joining<C, K, E, F> {
         #[pin]
         nursery: RawNursery<C, Ready<BodyEnd<(), E>>, (), E>,
-        parcels: Option<P>,
+        kept: Option<K>,
         collect: F,
     }
 }
 
-impl<C, P, E, R, F> Future for Joining<C, P, E, F>
+impl<C, K, E, R, F> Future for Joining<C, K, E, F>
 where
-    C: Future<Output = Result<(), Failure<E>>> + Unpin,
-    F: Fn(RawEnd<(), E>, P) -> R,
+    C: Future<Output = Result<(), Failure<E>>>,
+    F: Fn(RawEnd<(), E>, K) -> R,
 {
     type Output = R;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
         let this = self.project();
         let end = ready!(this.nursery.poll(cx));
-        let parcels = this.parcels.take().expect("a nursery ends once");
-        Poll::Ready((this.collect)(end, parcels))
+        let kept = this.kept.take().expect("a nursery ends once");
+        Poll::Ready((this.collect)(end, kept))
     }
 }

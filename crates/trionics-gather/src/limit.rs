@@ -73,11 +73,11 @@ enum Phase {
 }
 
 impl Turn {
-    pub(crate) fn new(limit: &Arc<Limit>) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn new(limit: &Arc<Limit>) -> Self {
+        Self {
             limit: Arc::clone(limit),
             phase: Mutex::new(Phase::Fresh),
-        })
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Phase> {

@@ -16,8 +16,9 @@ use trionics_nursery::internal::{
 
 use crate::{
     context::{AsyncContext, BlockEnd, Provide, Slot},
+    delivery::Shelf,
     gather::group_several,
-    held::{HeldOf, Holding, ParcelOf, hold},
+    held::{HeldOf, Holding, ShelfOf, hold},
 };
 
 /// The context made by [`AsyncContext::map`].
@@ -52,16 +53,19 @@ where
     fn run(self, slot: Slot<U>) -> Self::Run {
         let block = Block::new(self.location, 1);
         let holding = Holding::new(&block, self.location);
-        let (held, parcel) = hold(self.context, &holding);
-        let relay = Relay {
-            run: block.run(MakeRelay {
-                parcel,
-                change: self.change,
-                slot,
-            }),
-        };
+        let shelf = Shelf::new(&holding, 1);
+        let nursery = open_children(self.location, |children| {
+            children.add_with(|host| hold(self.context, &shelf, 0, Some(host)));
+            Relay {
+                run: block.clone().run(MakeRelay {
+                    shelf,
+                    change: self.change,
+                    slot,
+                }),
+            }
+        });
         RunMap {
-            nursery: open_children(self.location, [Box::pin(held)], relay),
+            nursery: nursery.running(&block),
         }
     }
 }
@@ -72,15 +76,12 @@ impl<C, F> fmt::Debug for Map<C, F> {
     }
 }
 
-/// The context that is mapped, as a child.
-type Inner<C> = Pin<Box<HeldOf<C>>>;
-
 pin_project! {
     /// The life of a [`Map`].
     #[doc(hidden)]
     pub struct RunMap<C: AsyncContext, F, U> {
         #[pin]
-        nursery: RawNursery<Inner<C>, Relay<C, F, U>, (), C::Error>,
+        nursery: RawNursery<HeldOf<C>, Relay<C, F, U>, (), C::Error>,
     }
 }
 
@@ -132,7 +133,7 @@ where
 
 /// Changes the value and hands it on.
 struct MakeRelay<C: AsyncContext, F, U> {
-    parcel: ParcelOf<C>,
+    shelf: ShelfOf<C>,
     change: F,
     slot: Slot<U>,
 }
@@ -146,9 +147,7 @@ where
 
     fn make(self) -> ProvideOn<U> {
         ProvideOn {
-            provide: self
-                .slot
-                .provide((self.change)(self.parcel.take_delivered())),
+            provide: self.slot.provide((self.change)(self.shelf.take_one())),
         }
     }
 }

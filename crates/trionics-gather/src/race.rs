@@ -1,23 +1,23 @@
 //! The first of several futures to finish; the others unwind before it is returned.
 
 use std::{
-    convert::Infallible,
     future::Future,
+    mem,
     panic::Location,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
-use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
-use trionics_nursery::{
-    internal::{BodyEnd, RawEnd, open_children},
-    outside,
-};
+use trionics_errgroup::{Cancelled, Failure, LibraryFailure};
+use trionics_nursery::internal::Lanes;
+
+use self::{few::Few, set::Runners};
 
 pub use self::set::Race;
 
+mod few;
+mod many;
 mod set;
 
 /// Runs futures side by side, returns what the first one to finish gives, and cancels the others.
@@ -25,6 +25,10 @@ mod set;
 /// Unlike with a `select!`, the others *unwind*: exits of contexts and shields inside them run to their end before this
 /// returns. Takes a tuple of up to twelve futures with the same output, an array or a `Vec`. If several
 /// are ready in one poll, the one that stands first wins.
+///
+/// Up to thirty futures are polled in place, all of them at each poll, as a `select!` does; of more, only those that
+/// were woken. A race in which no scope, context or shield has been opened costs no more than that: there is nothing
+/// to unwind.
 ///
 /// An output that one of the others gives on its way out is dropped; where that may be a failure that
 /// must not be lost, use [`try_race`].
@@ -229,11 +233,18 @@ fn group<T, E>(
 }
 
 /// What wins a race, and which other outputs count for the outcome.
-#[derive(Clone, Copy)]
 struct Rules<O> {
     wins: fn(&O) -> bool,
     counts: fn(&O) -> bool,
 }
+
+impl<O> Clone for Rules<O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<O> Copy for Rules<O> {}
 
 /// How a race has gone.
 enum RaceResult<O> {
@@ -244,223 +255,99 @@ enum RaceResult<O> {
     Cancelled(Cancelled),
 }
 
-/// What the branches of one race share.
-#[doc(hidden)]
-pub struct Contest<O> {
+/// What has come in so far.
+struct Score<O> {
     rules: Rules<O>,
-    state: Mutex<ContestState<O>>,
-}
-
-struct ContestState<O> {
     winner: Option<O>,
     /// The other outputs that count.
     others: Vec<O>,
-    /// How many branches have not ended.
-    n_running: usize,
-    /// A branch has panicked, which the nursery resumes.
-    has_panicked: bool,
-    /// Wakes the nursery's body.
-    waker: Option<Waker>,
 }
 
-impl<O> Contest<O> {
-    fn lock(&self) -> MutexGuard<'_, ContestState<O>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl<O> Score<O> {
+    fn new(rules: Rules<O>) -> Self {
+        Self {
+            rules,
+            winner: None,
+            others: Vec::new(),
+        }
     }
 
-    fn finish(&self, output: O) {
-        let wins = (self.rules.wins)(&output);
-        let counts = (self.rules.counts)(&output);
-        let (dropped, waker) = {
-            let mut state = self.lock();
-            if wins && state.winner.is_none() {
-                state.winner = Some(output);
-                (None, state.waker.take())
-            } else if counts {
-                state.others.push(output);
-                (None, None)
-            } else {
-                (Some(output), None)
-            }
-        };
-        drop(dropped);
-        wake(waker);
+    fn has_winner(&self) -> bool {
+        self.winner.is_some()
     }
 
-    fn end(&self, has_panicked: bool) {
-        let waker = {
-            let mut state = self.lock();
-            state.n_running -= 1;
-            state.has_panicked |= has_panicked;
-            if state.n_running == 0 {
-                state.waker.take()
-            } else {
-                None
-            }
-        };
-        wake(waker);
+    /// Puts an output where it counts; gives it back if it does not.
+    fn note(&mut self, output: O) -> Option<O> {
+        if self.winner.is_none() && (self.rules.wins)(&output) {
+            self.winner = Some(output);
+            None
+        } else if (self.rules.counts)(&output) {
+            self.others.push(output);
+            None
+        } else {
+            Some(output)
+        }
     }
 
-    /// There is a winner, and the others have unwound.
-    fn is_over(&self) -> bool {
-        let state = self.lock();
-        state.winner.is_some() && state.n_running == 0 && !state.has_panicked
-    }
-
-    fn result(&self) -> Option<RaceResult<O>> {
-        let mut state = self.lock();
-        let others = std::mem::take(&mut state.others);
-        match state.winner.take() {
-            Some(winner) => Some(RaceResult::Won(winner, others)),
-            None if state.n_running == 0 => Some(RaceResult::Lost(others)),
-            None => None,
+    fn take(&mut self) -> RaceResult<O> {
+        let others = mem::take(&mut self.others);
+        match self.winner.take() {
+            Some(winner) => RaceResult::Won(winner, others),
+            None => RaceResult::Lost(others),
         }
     }
 }
 
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        outside(|| waker.wake());
-    }
-}
-
-impl<O> std::fmt::Debug for Contest<O> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Contest").finish_non_exhaustive()
-    }
-}
-
-pin_project! {
-    /// One future of a race.
-    #[doc(hidden)]
-    pub struct Branch<F, O> {
-        #[pin]
-        future: F,
-        // Dropped after the future.
-        runner: Runner<O>,
-    }
-}
-
-struct Runner<O> {
-    contest: Arc<Contest<O>>,
-    /// Stays so when a poll panics.
-    is_polling: bool,
-}
-
-impl<O> Drop for Runner<O> {
-    fn drop(&mut self) {
-        self.contest
-            .end(self.is_polling || std::thread::panicking());
-    }
-}
-
-impl<F: Future> Future for Branch<F, F::Output> {
-    type Output = Result<(), Failure<Infallible>>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        this.runner.is_polling = true;
-        let polled = this.future.poll(cx);
-        this.runner.is_polling = false;
-        polled.map(|output| {
-            this.runner.contest.finish(output);
-            Ok(())
-        })
-    }
-}
-
-impl<F, O> std::fmt::Debug for Branch<F, O> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Branch").finish_non_exhaustive()
-    }
-}
-
-/// Runs a race: a nursery, whose body waits for the winner and then cancels it.
+/// Runs a race: few futures in place, many as children of a nursery, which polls only those that were woken.
 fn run<S: Race, R, J: Fn(RaceResult<S::Output>) -> R>(
     location: &'static Location<'static>,
     futures: S,
     rules: Rules<S::Output>,
     judge: J,
 ) -> impl Future<Output = R> + use<S, R, J> {
-    let contest = Arc::new(Contest {
-        rules,
-        state: Mutex::new(ContestState {
-            winner: None,
-            others: Vec::new(),
-            n_running: futures.n_branches(),
-            has_panicked: false,
-            waker: None,
-        }),
-    });
-    let branches = futures.branches(&contest);
-    let referee = Referee {
-        contest: Arc::clone(&contest),
-        location,
-    };
     Racing {
-        nursery: open_children(location, branches, referee),
-        contest,
+        runners: match futures.runners() {
+            Runners::Few(lanes) => RunnersPinned::Few {
+                race: Few::new(location, lanes, rules),
+            },
+            Runners::Many(futures) => RunnersPinned::Many {
+                race: Box::pin(many::race(location, futures, rules)),
+            },
+        },
         judge,
     }
 }
 
 pin_project! {
-    struct Racing<N, O, J> {
+    #[project = RunnersProjected]
+    enum RunnersPinned<L: Lanes, M> {
+        Few { #[pin] race: Few<L> },
+        Many { race: Pin<Box<M>> },
+    }
+}
+
+pin_project! {
+    struct Racing<L: Lanes, M, J> {
         #[pin]
-        nursery: N,
-        contest: Arc<Contest<O>>,
+        runners: RunnersPinned<L, M>,
         judge: J,
     }
 }
 
-impl<N, O, R, J> Future for Racing<N, O, J>
+impl<L, M, R, J> Future for Racing<L, M, J>
 where
-    N: Future<Output = RawEnd<(), Infallible>>,
-    J: Fn(RaceResult<O>) -> R,
+    L: Lanes,
+    M: Future<Output = RaceResult<L::Output>>,
+    J: Fn(RaceResult<L::Output>) -> R,
 {
     type Output = R;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
         let this = self.project();
-        let cancelled = match this.nursery.poll(cx) {
-            Poll::Ready(RawEnd::Cancelled(cancelled)) => Some(cancelled),
-            Poll::Ready(RawEnd::Value(()) | RawEnd::Failed(_)) => None,
-            // Under an outer cancellation the nursery would park; but a race that is over has its result.
-            Poll::Pending if this.contest.is_over() => None,
-            Poll::Pending => return Poll::Pending,
+        let result = match this.runners.project() {
+            RunnersProjected::Few { race } => race.poll(cx),
+            RunnersProjected::Many { race } => race.as_mut().poll(cx),
         };
-        let result = match (this.contest.result(), cancelled) {
-            (Some(RaceResult::Lost(_)) | None, Some(cancelled)) => RaceResult::Cancelled(cancelled),
-            (Some(result), _) => result,
-            (None, None) => unreachable!("a race without a result was cancelled"),
-        };
-        Poll::Ready((this.judge)(result))
-    }
-}
-
-/// The body of the nursery.
-struct Referee<O> {
-    contest: Arc<Contest<O>>,
-    location: &'static Location<'static>,
-}
-
-impl<O> Future for Referee<O> {
-    type Output = BodyEnd<(), Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let waker = cx.waker().clone();
-        let (polled, replaced) = {
-            let mut state = self.contest.lock();
-            if state.winner.is_some() {
-                let cancelled = Cancelled::__new(CancelReason::Finished, self.location);
-                (Poll::Ready(BodyEnd::Cancelled(cancelled)), Some(waker))
-            } else if state.n_running == 0 {
-                (Poll::Ready(BodyEnd::Value(())), Some(waker))
-            } else {
-                (Poll::Pending, state.waker.replace(waker))
-            }
-        };
-        drop(replaced);
-        polled
+        result.map(|result| (this.judge)(result))
     }
 }

@@ -6,11 +6,14 @@ use std::{
     task::{Context, Poll},
 };
 
+use pin_project_lite::pin_project;
 use trionics_errgroup::Failure;
+use trionics_nursery::internal::{Enlist, Host};
 
 use crate::{
     context::AsyncContext,
-    held::{HeldOf, Holding, ParcelOf, hold},
+    delivery::Shelf,
+    held::{HeldOf, Holding, ShelfOf, hold},
 };
 
 /// A collection of contexts that [`gather_contexts`](crate::gather_contexts) takes: a `Vec`, an array,
@@ -28,34 +31,45 @@ pub trait ContextSet: sealed::Sealed {
     type Values;
 
     #[doc(hidden)]
-    type Child: Future<Output = Result<(), Failure<Self::Error>>> + Unpin;
+    type Child: Future<Output = Result<(), Failure<Self::Error>>>;
 
     #[doc(hidden)]
-    type Children: IntoIterator<Item = Self::Child>;
-
-    #[doc(hidden)]
-    type Parcels;
+    type Shelves;
 
     #[doc(hidden)]
     fn n_contexts(&self) -> usize;
 
+    /// Prepares the contexts, seats each, and says where their values arrive.
     #[doc(hidden)]
-    fn hold(self, holding: &Holding) -> (Self::Children, Self::Parcels);
+    fn hold(self, holding: &Holding, seats: &mut impl Seats<Self::Child>) -> Self::Shelves;
 
     #[doc(hidden)]
-    fn collect(parcels: Self::Parcels) -> Self::Values;
+    fn collect(shelves: Self::Shelves) -> Self::Values;
+}
+
+/// Where contexts are put.
+#[doc(hidden)]
+pub trait Seats<C> {
+    /// Puts the context there that `make` makes, for the child that will run it if that is known.
+    fn seat(&mut self, make: impl FnOnce(Option<Host>) -> C);
+}
+
+/// The nursery whose body runs the block.
+impl<C: Future> Seats<C> for Enlist<'_, C> {
+    fn seat(&mut self, make: impl FnOnce(Option<Host>) -> C) {
+        self.add_with(|host| make(Some(host)));
+    }
+}
+
+/// For a nursery of the caller's.
+impl<C> Seats<C> for Vec<C> {
+    fn seat(&mut self, make: impl FnOnce(Option<Host>) -> C) {
+        self.push(make(None));
+    }
 }
 
 mod sealed {
     pub trait Sealed {}
-}
-
-/// A context on its way, where it cannot move.
-type BoxHeld<C> = Pin<Box<HeldOf<C>>>;
-
-fn hold_boxed<C: AsyncContext>(context: C, holding: &Holding) -> (BoxHeld<C>, ParcelOf<C>) {
-    let (held, parcel) = hold(context, holding);
-    (Box::pin(held), parcel)
 }
 
 impl<C: AsyncContext> sealed::Sealed for Vec<C> {}
@@ -63,25 +77,23 @@ impl<C: AsyncContext> sealed::Sealed for Vec<C> {}
 impl<C: AsyncContext> ContextSet for Vec<C> {
     type Error = C::Error;
     type Values = Vec<C::Value>;
-    type Child = BoxHeld<C>;
-    type Children = Vec<BoxHeld<C>>;
-    type Parcels = Vec<ParcelOf<C>>;
+    type Child = HeldOf<C>;
+    type Shelves = ShelfOf<C>;
 
     fn n_contexts(&self) -> usize {
         self.len()
     }
 
-    fn hold(self, holding: &Holding) -> (Self::Children, Self::Parcels) {
-        self.into_iter()
-            .map(|context| hold_boxed(context, holding))
-            .unzip()
+    fn hold(self, holding: &Holding, seats: &mut impl Seats<Self::Child>) -> Self::Shelves {
+        let shelf = Shelf::new(holding, self.len());
+        for (index, context) in self.into_iter().enumerate() {
+            seats.seat(|host| hold(context, &shelf, index, host));
+        }
+        shelf
     }
 
-    fn collect(parcels: Self::Parcels) -> Self::Values {
-        parcels
-            .into_iter()
-            .map(|parcel| parcel.take_delivered())
-            .collect()
+    fn collect(shelf: Self::Shelves) -> Self::Values {
+        shelf.take_all().collect()
     }
 }
 
@@ -90,69 +102,69 @@ impl<C: AsyncContext, const N: usize> sealed::Sealed for [C; N] {}
 impl<C: AsyncContext, const N: usize> ContextSet for [C; N] {
     type Error = C::Error;
     type Values = [C::Value; N];
-    type Child = BoxHeld<C>;
-    type Children = Vec<BoxHeld<C>>;
-    type Parcels = [ParcelOf<C>; N];
+    type Child = HeldOf<C>;
+    type Shelves = ShelfOf<C>;
 
     fn n_contexts(&self) -> usize {
         N
     }
 
-    fn hold(self, holding: &Holding) -> (Self::Children, Self::Parcels) {
-        let mut children = Vec::with_capacity(N);
-        let parcels = self.map(|context| {
-            let (child, parcel) = hold_boxed(context, holding);
-            children.push(child);
-            parcel
-        });
-        (children, parcels)
+    fn hold(self, holding: &Holding, seats: &mut impl Seats<Self::Child>) -> Self::Shelves {
+        let shelf = Shelf::new(holding, N);
+        for (index, context) in self.into_iter().enumerate() {
+            seats.seat(|host| hold(context, &shelf, index, host));
+        }
+        shelf
     }
 
-    fn collect(parcels: Self::Parcels) -> Self::Values {
-        parcels.map(|parcel| parcel.take_delivered())
+    fn collect(shelf: Self::Shelves) -> Self::Values {
+        let mut values = shelf.take_all();
+        std::array::from_fn(|_| values.next().expect("a value for each context"))
     }
 }
 
-/// One of several kinds of children.
-#[derive(Debug)]
-pub enum OneOf<A, B> {
+pin_project! {
+    /// One of several kinds of children.
     #[doc(hidden)]
-    First(A),
-    #[doc(hidden)]
-    Rest(B),
+    #[project = OneOfPinned]
+    #[derive(Debug)]
+    pub enum OneOf<A, B> {
+        First { #[pin] future: A },
+        Rest { #[pin] future: B },
+    }
 }
 
 impl<A, B> Future for OneOf<A, B>
 where
-    A: Future + Unpin,
-    B: Future<Output = A::Output> + Unpin,
+    A: Future,
+    B: Future<Output = A::Output>,
 {
     type Output = A::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::First(future) => Pin::new(future).poll(cx),
-            Self::Rest(future) => Pin::new(future).poll(cx),
+        match self.project() {
+            OneOfPinned::First { future } => future.poll(cx),
+            OneOfPinned::Rest { future } => future.poll(cx),
         }
     }
 }
 
-/// The type of a tuple's children, each in `$Boxed`: `OneOf<A, OneOf<B, C>>`.
+/// The type of a tuple's children, each in `$Child`: `OneOf<A, OneOf<B, C>>`.
 macro_rules! child_of {
-    ($Boxed:ident; $last:ident) => { $Boxed<$last> };
-    ($Boxed:ident; $first:ident $($rest:ident)+) => {
-        OneOf<$Boxed<$first>, child_of!($Boxed; $($rest)+)>
+    ($Child:ident; $last:ident) => { $Child<$last> };
+    ($Child:ident; $first:ident $($rest:ident)+) => {
+        OneOf<$Child<$first>, child_of!($Child; $($rest)+)>
     };
 }
 
-/// Pushes each child, wrapped as deep as its place in the tuple.
-macro_rules! push_children {
-    ($children:ident, ($wrap:expr); $last:tt) => {
-        $children.push(($wrap)($last));
+/// Gives each child to `$take`, wrapped as deep as its place in the tuple.
+macro_rules! take_children {
+    ($take:ident, ($wrap:expr); $last:expr) => {
+        $take(($wrap)($last));
     };
-    ($children:ident, ($wrap:expr); $first:tt $($rest:tt)+) => {
-        $children.push(($wrap)(OneOf::First($first)));
-        push_children!($children, (|child| ($wrap)(OneOf::Rest(child))); $($rest)+);
+    ($take:ident, ($wrap:expr); $first:expr, $($rest:expr),+) => {
+        $take(($wrap)(OneOf::First { future: $first }));
+        take_children!($take, (|future| ($wrap)(OneOf::Rest { future })); $($rest),+);
     };
 }
 
@@ -174,7 +186,21 @@ macro_rules! for_each_tuple {
     };
 }
 
-pub(crate) use {child_of, for_each_tuple, push_children};
+pub(crate) use {child_of, for_each_tuple, take_children};
+
+/// Seats each context, with its shelf, as deep as its place in the tuple.
+macro_rules! seat_children {
+    ($seats:ident, ($wrap:expr); $last:ident) => {
+        $seats.seat(|host| ($wrap)(hold($last.0, &$last.1, 0, host)));
+    };
+    ($seats:ident, ($wrap:expr); $first:ident $($rest:ident)+) => {
+        $seats.seat(|host| {
+            let future = hold($first.0, &$first.1, 0, host);
+            ($wrap)(OneOf::First { future })
+        });
+        seat_children!($seats, (|future| ($wrap)(OneOf::Rest { future })); $($rest)+);
+    };
+}
 
 macro_rules! tuple_set {
     ($($context:ident $value:ident)+) => {
@@ -183,29 +209,23 @@ macro_rules! tuple_set {
         impl<Error, $($context: AsyncContext<Error = Error>),+> ContextSet for ($($context,)+) {
             type Error = Error;
             type Values = ($($context::Value,)+);
-            type Child = child_of!(BoxHeld; $($context)+);
-            type Children = Vec<Self::Child>;
-            type Parcels = ($(ParcelOf<$context>,)+);
+            type Child = child_of!(HeldOf; $($context)+);
+            type Shelves = ($(ShelfOf<$context>,)+);
 
             fn n_contexts(&self) -> usize {
                 [$(stringify!($context)),+].len()
             }
 
-            #[expect(clippy::vec_init_then_push, reason = "each push wraps its child differently")]
-            fn hold(
-                self,
-                holding: &Holding
-            ) -> (Self::Children, Self::Parcels) {
+            fn hold(self, holding: &Holding, seats: &mut impl Seats<Self::Child>) -> Self::Shelves {
                 let ($($value,)+) = self;
-                $(let $value = hold_boxed($value, holding);)+
-                let mut children = Vec::new();
-                push_children!(children, (|child| child); $(($value.0))+);
-                (children, ($($value.1,)+))
+                $(let $value = ($value, Shelf::new(holding, 1));)+
+                seat_children!(seats, (|child| child); $($value)+);
+                ($($value.1,)+)
             }
 
-            fn collect(parcels: Self::Parcels) -> Self::Values {
-                let ($($value,)+) = parcels;
-                ($($value.take_delivered(),)+)
+            fn collect(shelves: Self::Shelves) -> Self::Values {
+                let ($($value,)+) = shelves;
+                ($($value.take_one(),)+)
             }
         }
     };

@@ -11,14 +11,14 @@ use trionics_nursery::internal::Block;
 
 use crate::{
     context::{AsyncContext, BlockEnd},
-    delivery::Parcel,
+    delivery::Shelf,
     held::{HeldOf, Holding, hold},
 };
 
 /// The use of a context's value: a block without a future, which ends when it is told to.
 pub struct Tenancy<V> {
     block: Block,
-    parcel: Arc<Parcel<V>>,
+    shelf: Arc<Shelf<V>>,
 }
 
 /// Prepares `context`. Its future sets up, waits for the end of the tenancy, and tears down.
@@ -26,15 +26,16 @@ pub struct Tenancy<V> {
 pub fn let_out<C: AsyncContext>(context: C) -> (HeldOf<C>, Tenancy<C::Value>) {
     let location = Location::caller();
     let block = Block::new(location, 1);
-    let (held, parcel) = hold(context, &Holding::new(&block, location));
-    (held, Tenancy { block, parcel })
+    let shelf = Shelf::new(&Holding::new(&block, location), 1);
+    let held = hold(context, &shelf, 0, None);
+    (held, Tenancy { block, shelf })
 }
 
 impl<V> Tenancy<V> {
     /// The value, once it is provided; it is given once.
     #[must_use]
     pub fn take_value(&self) -> Option<V> {
-        self.parcel.try_take()
+        self.shelf.try_take_one()
     }
 
     /// Waits until the context needs its value back: it has ended, or something around it was cancelled.

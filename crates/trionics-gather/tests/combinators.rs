@@ -16,7 +16,8 @@ use trionics_gather::{
     BlockEnd, acm_pair, finally, join, race, race_ok, try_join, try_race, with_context,
 };
 use trionics_nursery::{
-    CancelReason, CancelScope, Failure, Nursery, branch, checkpoint, open_nursery, shield,
+    CancelReason, CancelScope, Failure, Nursery, branch, checkpoint, is_cancel_requested,
+    open_nursery, shield,
 };
 
 mod common;
@@ -236,6 +237,32 @@ fn a_drop_that_panics_in_a_race_is_resumed() {
     };
     let mut probe = Probe::new(race((loser, after(1, 2))));
     assert_eq!(probe.panics(), "in a drop");
+}
+
+#[test]
+fn a_loser_that_starts_after_the_decision_is_told_so_in_its_frames() {
+    let mut told = None;
+    let late = async {
+        shield(async { told = Some(is_cancel_requested()) }).await;
+        2
+    };
+    assert_eq!(ends(race((async { 1 }, late))), 1);
+    assert_eq!(told, Some(true));
+}
+
+#[test]
+fn a_loser_that_the_winner_wakes_is_polled_once_more() {
+    let gate = Gate::new();
+    let waits = async {
+        gate.wait().await;
+        Err(Failure::leaf("woken"))
+    };
+    let opens = async {
+        gate.open();
+        Ok(1)
+    };
+    let failure = ends(try_race((waits, opens))).unwrap_err();
+    assert_eq!(errors(&failure), ["woken"]);
 }
 
 #[test]

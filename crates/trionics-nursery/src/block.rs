@@ -3,10 +3,14 @@
 //! A block counts as inside every frame that has provided a value to it: each of them holds a *guest*
 //! node, live as long as the block may run. A guest that is cancelled cancels the block; a block that
 //! has ended turns everything from the guest out to its context into a shield for the exit.
+//!
+//! A context that is a child of the nursery whose body runs the block needs no such node: what cancels the one cancels
+//! the other, and the nursery has both in its hands. The child is *marked* as a guest instead.
 
 use std::{
     fmt,
     future::Future,
+    mem,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -18,12 +22,13 @@ use slab::Slab;
 use trionics_errgroup::{CancelReason, Cancelled};
 
 use crate::{
-    current,
+    current::{self, Current},
     frame::{Frame, RETURNS_ONCE, Step, report_at},
     node::Node,
+    nursery::Member,
     report::{FrameKind, Report},
-    sync::{Mutex, MutexGuard, lock},
-    wake::WakeList,
+    sync::{AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, lock},
+    wake::{WakeList, wake_outside},
 };
 
 /// How the block that used a context's value ended.
@@ -49,15 +54,15 @@ pub struct Block {
 struct Shared {
     /// The block's own scope.
     node: Arc<Node>,
-    state: Mutex<State>,
+    /// How the block ended, as a number; [`NOT_ENDED`] before. Set under the lock of `guests`.
+    ended: AtomicU32,
+    /// How many contexts have yet to provide.
+    missing: AtomicUsize,
+    /// The guests that have a node.
+    guests: Mutex<Slab<GuestSeat>>,
 }
 
-struct State {
-    ended: Option<BlockEnd>,
-    guests: Slab<GuestSeat>,
-    /// How many contexts have yet to provide.
-    missing: usize,
-}
+const NOT_ENDED: u32 = 0;
 
 struct GuestSeat {
     node: Arc<Node>,
@@ -71,24 +76,22 @@ impl Block {
         Self {
             shared: Arc::new(Shared {
                 node: Node::new(FrameKind::Block, location),
-                state: Mutex::new(State {
-                    ended: None,
-                    guests: Slab::new(),
-                    missing: n_contexts,
-                }),
+                ended: AtomicU32::new(NOT_ENDED),
+                missing: AtomicUsize::new(n_contexts),
+                guests: Mutex::new(Slab::new()),
             }),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.shared.state)
+    fn lock(&self) -> MutexGuard<'_, Slab<GuestSeat>> {
+        lock(&self.shared.guests)
     }
 
     /// Waits until every context has provided its value; says why if the block is cancelled before.
     pub fn poll_provided(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
         // Registered first: a cancellation or the last value after the look below wakes.
         self.shared.node.register(cx.waker());
-        if self.lock().missing == 0 {
+        if self.shared.missing.load(Ordering::SeqCst) == 0 {
             return Poll::Ready(Ok(()));
         }
         self.look_cancelled().map(Err)
@@ -116,20 +119,46 @@ impl Block {
 
     /// How the block has ended, once it has or will never begin.
     #[must_use]
+    #[inline]
     pub fn ended(&self) -> Option<BlockEnd> {
-        self.lock().ended
+        match self.shared.ended.load(Ordering::Acquire) {
+            NOT_ENDED => None,
+            1 => Some(BlockEnd::Completed),
+            2 => Some(BlockEnd::Failed),
+            3 => Some(BlockEnd::Cancelled),
+            _ => Some(BlockEnd::Panicked),
+        }
+    }
+
+    /// One context more has provided, before the block has ended; true if it was the last one.
+    fn note_provided(&self) -> bool {
+        self.shared.missing.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    /// All contexts have provided.
+    fn wake(&self) {
+        wake_outside(self.shared.node.take_waker());
     }
 
     /// The block has ended, or never begins: the exits may run.
     pub fn end(&self, how: BlockEnd) {
         let guests = {
-            let mut state = self.lock();
-            if state.ended.is_some() {
+            let mut guests = self.lock();
+            if self.ended().is_some() {
                 return;
             }
-            state.ended = Some(how);
-            std::mem::take(&mut state.guests)
+            let how = match how {
+                BlockEnd::Completed => 1,
+                BlockEnd::Failed => 2,
+                BlockEnd::Cancelled => 3,
+                BlockEnd::Panicked => 4,
+            };
+            self.shared.ended.store(how, Ordering::Release);
+            mem::take(&mut *guests)
         };
+        if guests.is_empty() {
+            return;
+        }
         let mut wakers = WakeList::new();
         for (_, guest) in guests {
             // First the shields, then the guest goes: in between nothing strikes.
@@ -254,7 +283,7 @@ where
                 }
                 Poll::Ready(Ok(())) => {
                     let BlockPhase::Waiting { make } =
-                        std::mem::replace(this.phase, BlockPhase::Running)
+                        mem::replace(this.phase, BlockPhase::Running)
                     else {
                         unreachable!("looked at above");
                     };
@@ -322,10 +351,27 @@ impl<M, F> fmt::Debug for RunBlock<M, F> {
     }
 }
 
-/// A context's own place in the tree, known from its first poll on.
-#[derive(Clone, Default)]
+/// The child of a nursery that runs a context, for a block in the nursery's body.
+pub struct Host {
+    member: Member,
+}
+
+impl Host {
+    pub(crate) fn new(member: Member) -> Self {
+        Self { member }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+/// A context's own place in the tree: known from its first poll on, or when it has to be.
+#[derive(Default)]
 pub struct ContextPlace {
-    node: Arc<OnceLock<Arc<Node>>>,
+    node: OnceLock<Arc<Node>>,
 }
 
 impl ContextPlace {
@@ -355,54 +401,96 @@ impl fmt::Debug for ContextPlace {
     }
 }
 
+/// Says for which block a guest waits, and to which context it belongs.
+pub trait Invitation {
+    /// The block that uses the value.
+    fn block(&self) -> &Block;
+
+    /// The context's place.
+    fn place(&self) -> &ContextPlace;
+
+    /// The child that runs the context, if the body of the same nursery runs the block.
+    fn host(&self) -> Option<&Host>;
+
+    /// The guest has gone.
+    fn leave(&mut self);
+
+    /// Where the contexts are entered.
+    fn location(&self) -> &'static Location<'static>;
+}
+
 /// Waits, inside a context, for the block that uses its value to end.
 #[must_use = "futures do nothing unless polled"]
-pub struct Guest {
-    block: Block,
-    place: ContextPlace,
-    location: &'static Location<'static>,
+pub struct Guest<I: Invitation> {
+    invitation: I,
     phase: GuestPhase,
 }
 
 enum GuestPhase {
     Fresh,
-    Waiting { node: Arc<Node>, key: usize },
+    /// Its host is marked.
+    Marked,
+    /// It has a node under its context's.
+    Seated {
+        node: Arc<Node>,
+        key: usize,
+    },
+    /// Outside any frame: nothing can cancel the context either, and the block's end is all.
+    Placeless,
     Done,
 }
 
-impl Guest {
-    /// A guest of `block`, for the context at `place`.
-    pub fn new(block: Block, place: ContextPlace, location: &'static Location<'static>) -> Self {
+impl<I: Invitation> Guest<I> {
+    /// A guest that has yet to sit down.
+    pub fn new(invitation: I) -> Self {
         Self {
-            block,
-            place,
-            location,
+            invitation,
             phase: GuestPhase::Fresh,
         }
     }
+
+    /// What it was given.
+    pub fn invitation(&self) -> &I {
+        &self.invitation
+    }
 }
 
-impl Future for Guest {
+impl<I: Invitation + Unpin> Future for Guest<I> {
     type Output = BlockEnd;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BlockEnd> {
         let this = self.get_mut();
         match &this.phase {
-            GuestPhase::Fresh => this.sit_down(),
-            GuestPhase::Waiting { .. } => {}
+            GuestPhase::Fresh => {
+                let is_last = if this.mark_host(cx) {
+                    this.phase = GuestPhase::Marked;
+                    this.invitation.block().note_provided()
+                } else {
+                    this.sit_down(true)
+                };
+                if is_last {
+                    this.invitation.block().wake();
+                }
+            }
+            // It has come to be polled by something else than its host, which cannot wake that.
+            GuestPhase::Marked if !this.is_polled_by_host(cx) => {
+                this.sit_down(false);
+                this.unmark_host();
+            }
+            GuestPhase::Marked | GuestPhase::Seated { .. } | GuestPhase::Placeless => {}
             GuestPhase::Done => panic!(
                 "the `provide` of a context at {} was polled after it had completed; {RETURNS_ONCE}",
-                this.location
+                this.invitation.location()
             ),
         }
-        if let GuestPhase::Waiting { node, .. } = &this.phase {
+        if let GuestPhase::Seated { node, .. } = &this.phase {
             node.note_poll();
             node.register(cx.waker());
         }
-        let ended = this.block.lock().ended;
-        match ended {
+        match this.invitation.block().ended() {
             Some(end) => {
                 this.phase = GuestPhase::Done;
+                this.invitation.leave();
                 Poll::Ready(end)
             }
             None => Poll::Pending,
@@ -410,81 +498,119 @@ impl Future for Guest {
     }
 }
 
-impl Guest {
-    fn sit_down(&mut self) {
-        let around = current::node();
-        let Some(context) = self.place.node.get().cloned().or_else(|| around.clone()) else {
-            // Outside any frame nothing can cancel the context either; the block's end is all.
-            self.announce(None);
-            return;
-        };
-        let parent = match around {
-            Some(around) if around.is_inside(&context) => around,
-            _ => Arc::clone(&context),
-        };
-        let node = Node::with_follower(
-            FrameKind::Provide,
-            self.location,
-            Arc::clone(&self.block.shared.node),
-        );
-        node.attach(Some(parent), true);
-        self.announce(Some((node, context)));
+impl<I: Invitation> Guest<I> {
+    /// The host itself is the current frame, and the waker of this poll is its own.
+    fn is_polled_by_host(&self, cx: &Context<'_>) -> bool {
+        self.invitation.host().is_some_and(|host| {
+            host.member.is_polled_with(cx.waker())
+                && current::with(
+                    |current| matches!(current, Some(Current::Member(member)) if member.is_same(&host.member)),
+                )
+        })
     }
 
-    /// Tells the block that the value is there; too late, and the exit begins at once.
-    fn announce(&mut self, place: Option<(Arc<Node>, Arc<Node>)>) {
-        let (late, is_complete) = {
-            let mut state = self.block.lock();
-            let late = match (state.ended, place) {
-                (None, place) => {
-                    state.missing -= 1;
-                    if let Some((node, context)) = place {
-                        let key = state.guests.insert(GuestSeat {
-                            node: Arc::clone(&node),
-                            context,
-                        });
-                        self.phase = GuestPhase::Waiting { node, key };
-                    }
-                    None
-                }
-                (Some(_), place) => place,
-            };
-            (late, state.missing == 0)
+    /// Marks the host instead of sitting down, where that will do.
+    fn mark_host(&self, cx: &Context<'_>) -> bool {
+        if !self.is_polled_by_host(cx) || self.invitation.block().ended().is_some() {
+            return false;
+        }
+        let Some(host) = self.invitation.host() else {
+            return false;
         };
-        if let Some((node, context)) = late {
-            node.begin_exit(&context);
-            node.retire();
+        #[cfg(feature = "tracing")]
+        if crate::trace::hears_of_exits() {
+            return false;
         }
-        if is_complete {
-            let mut wakers = WakeList::new();
-            wakers.push(self.block.shared.node.take_waker());
-            wakers.wake_all();
-        }
+        host.member.set_guest();
+        true
     }
 }
 
-impl Drop for Guest {
+impl<I: Invitation> Guest<I> {
+    /// Hangs a node under the context, which stays live as long as the block may run.
+    ///
+    /// With `provides`, the context has provided only now; true if it was the last one. A block that has ended does not hear
+    /// of it: the exit begins at once.
+    fn sit_down(&mut self, provides: bool) -> bool {
+        let around = current::node();
+        let invitation = &self.invitation;
+        let (block, place) = (invitation.block(), invitation.place());
+        if let Some(host) = invitation.host()
+            && let Some(node) = host.member.node_unless_over()
+        {
+            let _ = place.node.set(node);
+        }
+        let seat = place.node.get().cloned().or_else(|| around.clone());
+        let seat = seat.map(|context| {
+            let parent = match around {
+                Some(around) if around.is_inside(&context) => around,
+                _ => Arc::clone(&context),
+            };
+            let node = Node::with_follower(
+                FrameKind::Provide,
+                invitation.location(),
+                Arc::clone(&block.shared.node),
+            );
+            node.attach(Some(parent), true);
+            GuestSeat { node, context }
+        });
+        self.phase = GuestPhase::Placeless;
+        let mut guests = block.lock();
+        if block.ended().is_some() {
+            drop(guests);
+            if let Some(seat) = seat {
+                seat.node.begin_exit(&seat.context);
+                seat.node.retire();
+            }
+            return false;
+        }
+        if let Some(seat) = seat {
+            let node = Arc::clone(&seat.node);
+            let key = guests.insert(seat);
+            self.phase = GuestPhase::Seated { node, key };
+        }
+        provides && block.note_provided()
+    }
+
+    fn unmark_host(&self) -> bool {
+        let host = self.invitation.host();
+        host.is_some_and(|host| host.member.clear_guest())
+    }
+}
+
+impl<I: Invitation> Drop for Guest<I> {
     fn drop(&mut self) {
-        let GuestPhase::Waiting { node, key } = &self.phase else {
-            return;
-        };
-        let gone = {
-            let mut state = self.block.lock();
-            // The block's end takes all guests at once.
-            if state.ended.is_none() {
-                state.guests.try_remove(*key)
-            } else {
-                None
+        let block = self.invitation.block();
+        let is_gone_early = match &self.phase {
+            GuestPhase::Fresh | GuestPhase::Placeless | GuestPhase::Done => false,
+            GuestPhase::Marked => block.ended().is_none() && self.unmark_host(),
+            GuestPhase::Seated { node, key } => {
+                let gone = {
+                    let mut guests = block.lock();
+                    // The block's end takes all guests at once.
+                    if block.ended().is_none() {
+                        guests.try_remove(*key)
+                    } else {
+                        None
+                    }
+                };
+                if gone.is_some() {
+                    block.cancel(CancelReason::ContextEnded, self.invitation.location());
+                    node.retire();
+                }
+                false
             }
         };
-        if gone.is_some() {
-            self.block.cancel(CancelReason::ContextEnded, self.location);
-            node.retire();
+        if is_gone_early {
+            block.cancel(CancelReason::ContextEnded, self.invitation.location());
+            if let Some(host) = self.invitation.host() {
+                host.member.wake();
+            }
         }
     }
 }
 
-impl fmt::Debug for Guest {
+impl<I: Invitation> fmt::Debug for Guest<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guest").finish_non_exhaustive()
     }

@@ -70,7 +70,7 @@ pub(crate) fn saturating_add(start: Instant, duration: Duration) -> Instant {
 }
 
 pub(crate) fn current_clock() -> Option<Arc<dyn Clock>> {
-    current::node()?.environment()?.clock.clone()
+    current::nearest_node()?.environment()?.clock.clone()
 }
 
 /// Returns the time on the clock of the scope around.

@@ -6,7 +6,7 @@
 
 use std::{cell::Cell, mem::ManuallyDrop, sync::Arc};
 
-use crate::{node::Node, nursery::CurrentMember, sync::thread_local};
+use crate::{fork::CurrentLane, node::Node, nursery::CurrentMember, sync::thread_local};
 
 thread_local! {
     /// Whoever puts a frame here takes it out again: nothing is left to be dropped with the thread, which would cost each
@@ -19,32 +19,38 @@ pub(crate) enum Current {
     Node(Arc<Node>),
     /// A child or the body of a nursery, which gets its node when a frame opens inside it.
     Member(CurrentMember),
+    /// A lane of a fork, which likewise gets its node when a frame opens inside it.
+    Lane(CurrentLane),
 }
 
 impl Current {
-    /// The frame's node, made now if need be.
-    pub(crate) fn node(&self) -> Arc<Node> {
+    /// The frame's node, made now if need be; none where a thread's locals are being destroyed.
+    pub(crate) fn node(&self) -> Option<Arc<Node>> {
         match self {
-            Self::Node(node) => Arc::clone(node),
-            Self::Member(member) => Arc::clone(member.node()),
+            Self::Node(node) => Some(Arc::clone(node)),
+            Self::Member(member) => Some(Arc::clone(member.node())),
+            Self::Lane(lane) => lane.node(),
         }
     }
 
-    /// The frame's node if it has one, else its nursery's.
-    pub(crate) fn nearest_node(&self) -> Arc<Node> {
+    /// The frame's node if it has one, else the nearest one around, where there is any.
+    pub(crate) fn nearest_node(&self) -> Option<Arc<Node>> {
         match self {
-            Self::Node(node) => Arc::clone(node),
+            Self::Node(node) => Some(Arc::clone(node)),
             Self::Member(member) => {
-                Arc::clone(member.known_node().unwrap_or_else(|| member.nursery()))
+                let known = member.known_node();
+                known.or_else(|| member.known_nursery()).cloned()
             }
+            Self::Lane(lane) => lane.nearest_node(),
         }
     }
 
-    /// The frame's node if it has one.
-    pub(crate) fn known_node(&self) -> Option<&Arc<Node>> {
+    /// The address of the frame's node if it has one.
+    pub(crate) fn known_address(&self) -> Option<usize> {
         match self {
-            Self::Node(node) => Some(node),
-            Self::Member(member) => member.known_node(),
+            Self::Node(node) => Some(node.address()),
+            Self::Member(member) => member.known_node().map(|node| node.address()),
+            Self::Lane(lane) => lane.known_address(),
         }
     }
 }
@@ -56,10 +62,14 @@ impl Current {
             Self::Node(node) => node.is_effective(),
             Self::Member(member) => match member.known_node() {
                 Some(node) => node.is_effective(),
-                None => member
-                    .known_nursery()
-                    .is_some_and(|node| node.is_effective()),
+                None => {
+                    !member.is_exiting()
+                        && member
+                            .known_nursery()
+                            .is_some_and(|node| node.is_effective())
+                }
             },
+            Self::Lane(lane) => lane.is_effective(),
         }
     }
 
@@ -69,8 +79,12 @@ impl Current {
             Self::Node(node) => node.is_effective_soon(),
             Self::Member(member) => match member.known_node() {
                 Some(node) => node.is_effective_soon(),
-                None => member.known_nursery().is_some_and(Node::is_effective_soon),
+                None => {
+                    !member.is_exiting()
+                        && member.known_nursery().is_some_and(Node::is_effective_soon)
+                }
             },
+            Self::Lane(lane) => lane.is_effective_soon(),
         }
     }
 
@@ -84,6 +98,7 @@ impl Current {
                     .known_nursery()
                     .is_some_and(|node| node.is_requested()),
             },
+            Self::Lane(lane) => lane.is_requested(),
         }
     }
 }
@@ -105,10 +120,10 @@ impl Drop for Entered<'_> {
 /// Makes the frame in `slot` the current one, until the guard is dropped.
 pub(crate) fn enter(slot: &mut Option<Current>) -> Entered<'_> {
     #[cfg(feature = "tracing")]
-    let span = slot
-        .as_ref()
-        .and_then(Current::known_node)
-        .and_then(|node| node.trace().enter(node));
+    let span = slot.as_ref().and_then(|current| match current {
+        Current::Node(node) => node.trace().enter(node),
+        Current::Member(_) | Current::Lane(_) => None,
+    });
     let previous = swap(slot.take());
     Entered {
         slot,
@@ -158,16 +173,22 @@ pub fn is_cancelled() -> bool {
 
 /// Whether a frame that starts here, unless it is a shield, parks without being polled.
 pub fn refuses_frames() -> bool {
-    // A frame that has had to wait has a node.
-    with(|current| {
-        let node = current.and_then(Current::known_node);
-        node.is_some_and(|node| node.refuses_frames())
-    })
+    let cancelled = with(|current| {
+        current
+            .filter(|current| current.is_effective())
+            .and_then(Current::node)
+    });
+    cancelled.is_some_and(|node| node.refuses_frames())
 }
 
 /// The node of the current frame, made now if need be.
 pub(crate) fn node() -> Option<Arc<Node>> {
-    with(|current| current.map(Current::node))
+    with(|current| current.and_then(Current::node))
+}
+
+/// The node of the current frame if it has one, else the nearest one around: for what is inherited.
+pub(crate) fn nearest_node() -> Option<Arc<Node>> {
+    with(|current| current.and_then(Current::nearest_node))
 }
 
 #[inline]

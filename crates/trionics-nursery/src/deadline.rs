@@ -426,7 +426,7 @@ impl EffectiveDeadline {
 pub fn current_effective_deadline() -> EffectiveDeadline {
     notice_due();
     let (mut above, effective) = current::with(|current| match current {
-        Some(current) => (Some(current.nearest_node()), current.is_effective()),
+        Some(current) => (current.nearest_node(), current.is_effective()),
         None => (None, false),
     });
     if effective {

@@ -172,10 +172,10 @@ impl Anchor {
         // `None`: it is at home. A host that has no node yet gets one for its guest.
         let host = current::with(|current| {
             let host = current?;
-            match host.known_node().map(|node| node.address()) {
+            match host.known_address() {
                 Some(address) if address == home => None,
                 Some(address) if goes_on(address) => Some(None),
-                _ => Some(Some(host.node())),
+                _ => Some(host.node()),
             }
         });
         match host {
@@ -234,8 +234,14 @@ impl Frame {
 
     /// The frame of a child on an executor, whose node has its place already.
     pub(crate) fn on_executor(node: Arc<Node>) -> Self {
-        let mut frame = Self::new(node);
+        let mut frame = Self::running(node);
         frame.place = Place::Fixed;
+        frame
+    }
+
+    /// The frame of what has been polled, at a node that has its place already.
+    pub(crate) fn running(node: Arc<Node>) -> Self {
+        let mut frame = Self::new(node);
         frame.phase = Phase::Running;
         frame
     }
@@ -282,9 +288,9 @@ impl Frame {
             let known = self.node.parent_address();
             let (address, moved) = current::with(|current| match current {
                 None => (0, None),
-                Some(current) => match current.known_node() {
-                    Some(node) if node.address() == known => (known, None),
-                    _ => (0, Some(current.node())),
+                Some(current) => match current.known_address() {
+                    Some(address) if address == known => (known, None),
+                    _ => (0, current.node()),
                 },
             });
             if moved.is_some() || address != known || (live && self.node.is_abandoned()) {

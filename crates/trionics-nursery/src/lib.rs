@@ -76,6 +76,7 @@ mod checkpoint;
 mod clock;
 mod current;
 mod deadline;
+mod fork;
 mod frame;
 mod interval;
 mod node;
@@ -136,12 +137,16 @@ pub use crate::{
 #[doc(hidden)]
 pub mod internal {
     pub use crate::{
-        block::{Block, BlockEnd, BlockOutput, ContextPlace, Guest, MakeBlock, RunBlock},
+        block::{
+            Block, BlockEnd, BlockOutput, ContextPlace, Guest, Host, Invitation, MakeBlock,
+            RunBlock,
+        },
         current::{is_cancelled, refuses_frames},
+        fork::{Decision, Fork, ForkEnd, Lane, LaneAnd, Lanes, Visit},
         frame::RETURNS_ONCE,
         nursery::{
             open_local_with, open_with,
-            raw::{BodyEnd, RawEnd, RawNursery, open_children},
+            raw::{BodyEnd, Enlist, RawEnd, RawNursery, open_children},
         },
         scope::{cancel_scope, move_scope, scope_at},
         shield::shield_at,

@@ -1424,6 +1424,25 @@ impl Node {
         }
     }
 
+    /// This frame alone, a context's own, becomes a shield for the code that follows.
+    pub(crate) fn begin_exit_alone(self: &Arc<Self>) {
+        let was_cancelled = {
+            let mut state = self.lock();
+            let (before, _) = self.change_flags(&mut state, EXITING, WAITING);
+            effective(before)
+        };
+        if was_cancelled {
+            let (mut wakers, mut requests) = (WakeList::new(), Vec::new());
+            self.propagate(&mut wakers, &mut requests);
+            wakers.wake_all();
+        }
+    }
+
+    /// The frame waits for a block to unwind: what starts directly inside meanwhile parks.
+    pub(crate) fn note_waiting(&self) {
+        self.change_flags(&mut self.lock(), HAD_TO_WAIT, 0);
+    }
+
     /// Every frame from this one's parent up to `context` becomes a shield for the code that follows.
     pub(crate) fn begin_exit(self: &Arc<Self>, context: &Arc<Node>) {
         #[cfg(feature = "tracing")]

@@ -171,7 +171,7 @@ impl<F: Future> Future for WithSettings<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         if let Some(chosen) = this.chosen.take() {
-            let around = current::node().and_then(|node| node.environment());
+            let around = current::nearest_node().and_then(|node| node.environment());
             let around = around.as_deref().cloned().unwrap_or_default();
             this.framed.node().set_environment(Environment {
                 clock: chosen.clock.or(around.clock),

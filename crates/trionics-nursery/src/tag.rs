@@ -27,5 +27,5 @@ pub fn set_tag(scope: &CancelScope, tag: Arc<dyn Tag>) {
 /// What the code that runs now belongs to.
 #[must_use]
 pub fn current_tag() -> Option<Arc<dyn Tag>> {
-    current::node()?.environment()?.tag.clone()
+    current::nearest_node()?.environment()?.tag.clone()
 }

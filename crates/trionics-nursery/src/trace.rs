@@ -41,6 +41,11 @@ pub(crate) fn hears_of_children() -> bool {
     tracing::enabled!(target: "runtime::trionics", Level::TRACE, { kind, task.name, loc.file, loc.line, loc.col })
 }
 
+/// Somebody wants to hear when an exit begins.
+pub(crate) fn hears_of_exits() -> bool {
+    tracing::enabled!(target: "trionics_nursery", Level::DEBUG)
+}
+
 fn new_span(frame: &FrameInfo) -> Span {
     let (name, location) = (frame.name(), frame.location());
     match frame.kind() {

@@ -11,6 +11,8 @@
 
 #[path = "shuttle/children.rs"]
 mod children;
+#[path = "shuttle/contexts.rs"]
+mod contexts;
 #[path = "shuttle/deadlines.rs"]
 mod deadlines;
 #[path = "shuttle/executors.rs"]

@@ -20,7 +20,7 @@ use trionics_nursery::{
 };
 
 mod common;
-use common::{Word, never, poll_once};
+use common::{Invited, Word, never, poll_once};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -204,10 +204,9 @@ fn exits_and_what_is_abandoned_are_events() {
         let location = std::panic::Location::caller();
         let block = internal::Block::new(location, 1);
         let context = {
-            let (block, place) = (block.clone(), internal::ContextPlace::default());
+            let block = block.clone();
             async move {
-                place.settle();
-                internal::Guest::new(block, place, location).await;
+                internal::Guest::new(Invited::here(&block)).await;
                 sleep(SECOND).await;
             }
         };

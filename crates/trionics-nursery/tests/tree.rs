@@ -9,14 +9,14 @@ use std::{
 use trionics_nursery::{
     CancelReason, CancelScope, FrameKind, Nursery, NurseryOptions, PrintTree, Settings, TaskInfo,
     TaskState, TaskTree, branch, cancel_requested, checkpoint, in_current_scope,
-    internal::{Block, ContextPlace, Guest},
+    internal::{Block, Guest},
     move_on_after, open_nursery, shield, sleep, task_tree,
     testing::{self, VirtualClock, wait_all_blocked},
     track_all_tasks, with_clock,
 };
 
 mod common;
-use common::{Drawer, Gate, Notes, Probe, Word, ends, never, panic_of, pause, poll_once};
+use common::{Drawer, Gate, Invited, Notes, Probe, Word, ends, never, panic_of, pause, poll_once};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -165,10 +165,9 @@ fn an_exit_is_shown_as_one() {
         let location = Location::caller();
         let block = Block::new(location, 1);
         let context = {
-            let (block, place) = (block.clone(), ContextPlace::default());
+            let block = block.clone();
             async move {
-                place.settle();
-                Guest::new(block, place, location).await;
+                Guest::new(Invited::here(&block)).await;
                 CancelScope::named("in the exit")
                     .run(sleep(5 * SECOND))
                     .await

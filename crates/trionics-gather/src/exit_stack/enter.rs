@@ -18,7 +18,7 @@ use trionics_nursery::{
 use super::entry::{Carrier, Entry, EntryChild, Shared};
 use crate::{
     context::{AsyncContext, BlockEnd},
-    delivery::Parcel,
+    delivery::Shelf,
     gather_in::{HostNursery, InChild},
     held::HeldOf,
 };
@@ -30,7 +30,7 @@ pub struct Enter<N, B, V> {
     nursery: N,
     stack: Arc<Shared<B>>,
     entry: Arc<Entry<B>>,
-    parcel: Arc<Parcel<V>>,
+    shelf: Arc<Shelf<V>>,
     /// The context, until the stack has it.
     child: Option<B>,
     /// The stack takes nothing any more, and the context is on its way out.
@@ -52,13 +52,13 @@ impl<N, B, V> Enter<N, B, V> {
         C: AsyncContext<Value = V>,
     {
         let entry = Entry::new(location, stack);
-        let (child, parcel) = entry.child(context);
+        let (child, shelf) = entry.child(context);
         Self {
             location,
             nursery,
             stack: Arc::clone(stack),
             entry,
-            parcel,
+            shelf,
             child: Some(boxed(child)),
             refused: false,
         }
@@ -103,7 +103,7 @@ where
                 Poll::Ready(Ok(())) => {}
             }
             if this.hand_over() {
-                return Poll::Ready(Ok(this.parcel.take_delivered()));
+                return Poll::Ready(Ok(this.shelf.take_one()));
             }
             this.refused = true;
             this.entry.block.end(BlockEnd::Cancelled);

@@ -19,8 +19,9 @@ use trionics_nursery::{
 
 use crate::{
     context::{AsyncContext, BlockEnd},
+    delivery::Shelf,
     gather_in::InChild,
-    held::{HeldOf, Holding, ParcelOf, hold},
+    held::{HeldOf, Holding, ShelfOf, hold},
 };
 
 /// A stack; `B` is how a context is stored.
@@ -227,15 +228,16 @@ impl<B> Entry<B> {
     pub(super) fn child<C: AsyncContext>(
         self: &Arc<Self>,
         context: C,
-    ) -> (InChild<EntryChild<HeldOf<C>, B>>, ParcelOf<C>) {
-        let (held, parcel) = hold(context, &self.holding);
+    ) -> (InChild<EntryChild<HeldOf<C>, B>>, ShelfOf<C>) {
+        let shelf = Shelf::new(&self.holding, 1);
+        let held = hold(context, &shelf, 0, None);
         let child = EntryChild {
             held,
             leaving: Leaving {
                 entry: Arc::clone(self),
             },
         };
-        (InChild::new(&self.scope, child), parcel)
+        (InChild::new(&self.scope, child), shelf)
     }
 
     /// The context belongs to the stack `owner` from now on.

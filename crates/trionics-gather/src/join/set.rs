@@ -2,19 +2,17 @@
 
 use std::{
     convert::Infallible,
+    fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 use trionics_errgroup::Failure;
 
-use crate::{
-    delivery::Parcel,
-    set::{OneOf, child_of, push_children},
-};
+use crate::set::{OneOf, child_of, take_children};
 
 /// A collection of futures: a `Vec`, an array, or a tuple of up to twelve futures of different types.
 #[diagnostic::on_unimplemented(
@@ -26,16 +24,16 @@ pub trait Join: sealed::Sealed {
     type Outputs;
 
     #[doc(hidden)]
-    type Branch: Future<Output = Result<(), Failure<Infallible>>> + Unpin;
+    type Branch: Future<Output = Result<(), Failure<Infallible>>>;
 
     #[doc(hidden)]
-    type Parcels;
+    type Kept;
 
     #[doc(hidden)]
-    fn branches(self) -> (Vec<Self::Branch>, Self::Parcels);
+    fn branches(self, take: &mut impl FnMut(Self::Branch)) -> Self::Kept;
 
     #[doc(hidden)]
-    fn collect(parcels: Self::Parcels) -> Self::Outputs;
+    fn collect(kept: Self::Kept) -> Self::Outputs;
 }
 
 /// A collection of futures that can fail: a `Vec`, an array, or a tuple of up to twelve futures of
@@ -52,24 +50,81 @@ pub trait TryJoin: sealed::Sealed {
     type Error;
 
     #[doc(hidden)]
-    type Branch: Future<Output = Result<(), Failure<Self::Error>>> + Unpin;
+    type Branch: Future<Output = Result<(), Failure<Self::Error>>>;
 
     #[doc(hidden)]
-    type Parcels;
+    type Kept;
 
     #[doc(hidden)]
-    fn branches(self) -> (Vec<Self::Branch>, Self::Parcels);
+    fn branches(self, take: &mut impl FnMut(Self::Branch)) -> Self::Kept;
 
     #[doc(hidden)]
-    fn collect(parcels: Self::Parcels) -> Self::Values;
+    fn collect(kept: Self::Kept) -> Self::Values;
 }
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// Where an output is kept until all are there.
-type Kept<V> = Arc<Parcel<V>>;
+/// Where outputs are kept until all are there.
+#[doc(hidden)]
+pub struct Kept<V> {
+    outputs: Arc<[Mutex<Option<V>>]>,
+}
+
+impl<V> Kept<V> {
+    fn new(n_branches: usize) -> Self {
+        Self {
+            outputs: (0..n_branches).map(|_| Mutex::new(None)).collect(),
+        }
+    }
+
+    fn lock(&self, index: usize) -> MutexGuard<'_, Option<V>> {
+        self.outputs[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The outputs in the order of the branches, once all are there.
+    fn take_all(&self) -> impl Iterator<Item = V> {
+        (0..self.outputs.len()).map(|index| {
+            let output = self.lock(index).take();
+            output.expect("a join ends when all outputs are there")
+        })
+    }
+
+    fn take_one(&self) -> V {
+        self.take_all().next().expect("one branch")
+    }
+}
+
+impl<V> fmt::Debug for Kept<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").finish_non_exhaustive()
+    }
+}
+
+/// Where one branch puts its output.
+struct Keeper<V> {
+    kept: Kept<V>,
+    index: usize,
+}
+
+impl<V> Keeper<V> {
+    fn new(kept: &Kept<V>, index: usize) -> Self {
+        Self {
+            kept: Kept {
+                outputs: Arc::clone(&kept.outputs),
+            },
+            index,
+        }
+    }
+
+    fn keep(&self, output: V) {
+        let replaced = self.kept.lock(self.index).replace(output);
+        drop(replaced);
+    }
+}
 
 pin_project! {
     /// A future of a join.
@@ -77,7 +132,7 @@ pin_project! {
     pub struct JoinBranch<F, V> {
         #[pin]
         future: F,
-        parcel: Kept<V>,
+        keeper: Keeper<V>,
     }
 }
 
@@ -86,13 +141,13 @@ impl<F: Future> Future for JoinBranch<F, F::Output> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        this.parcel.deliver(ready!(this.future.poll(cx)));
+        this.keeper.keep(ready!(this.future.poll(cx)));
         Poll::Ready(Ok(()))
     }
 }
 
-impl<F, V> std::fmt::Debug for JoinBranch<F, V> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<F, V> fmt::Debug for JoinBranch<F, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinBranch").finish_non_exhaustive()
     }
 }
@@ -103,7 +158,7 @@ pin_project! {
     pub struct TryBranch<F, V> {
         #[pin]
         future: F,
-        parcel: Kept<V>,
+        keeper: Keeper<V>,
     }
 }
 
@@ -115,96 +170,71 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let parcel = this.parcel;
+        let keeper = this.keeper;
         this.future
             .poll(cx)
-            .map(|result| result.map(|value| parcel.deliver(value)))
+            .map(|result| result.map(|value| keeper.keep(value)))
     }
 }
 
-impl<F, V> std::fmt::Debug for TryBranch<F, V> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<F, V> fmt::Debug for TryBranch<F, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TryBranch").finish_non_exhaustive()
     }
 }
 
-type BoxJoin<F> = Pin<Box<JoinBranch<F, <F as Future>::Output>>>;
+type JoinOf<F> = JoinBranch<F, <F as Future>::Output>;
 
-fn join_branch<F: Future>(future: F) -> (BoxJoin<F>, Kept<F::Output>) {
-    let parcel = Arc::new(Parcel::awaited());
-    let branch = JoinBranch {
-        future,
-        parcel: Arc::clone(&parcel),
-    };
-    (Box::pin(branch), parcel)
+type TryOf<F> = TryBranch<F, <F as Fallible>::Value>;
+
+/// Gives the branches of a `Vec` or an array to `take`.
+fn branches<F, V, B>(
+    futures: impl ExactSizeIterator<Item = F>,
+    branch: impl Fn(F, Keeper<V>) -> B,
+    take: &mut impl FnMut(B),
+) -> Kept<V> {
+    let kept = Kept::new(futures.len());
+    for (index, future) in futures.enumerate() {
+        take(branch(future, Keeper::new(&kept, index)));
+    }
+    kept
 }
 
-type BoxTry<F, V> = Pin<Box<TryBranch<F, V>>>;
-
-fn try_branch<F, V, E>(future: F) -> (BoxTry<F, V>, Kept<V>)
-where
-    F: Future<Output = Result<V, Failure<E>>>,
-{
-    let parcel = Arc::new(Parcel::awaited());
-    let branch = TryBranch {
-        future,
-        parcel: Arc::clone(&parcel),
-    };
-    (Box::pin(branch), parcel)
-}
-
-fn take_all<V>(parcels: Vec<Kept<V>>) -> Vec<V> {
-    parcels
-        .into_iter()
-        .map(|parcel| parcel.take_delivered())
-        .collect()
-}
-
-/// Makes the branches of an array.
-fn array<F, B, P, const N: usize>(
-    futures: [F; N],
-    branch: impl Fn(F) -> (B, P),
-) -> (Vec<B>, [P; N]) {
-    let mut branches = Vec::with_capacity(N);
-    let parcels = futures.map(|future| {
-        let (branch, parcel) = branch(future);
-        branches.push(branch);
-        parcel
-    });
-    (branches, parcels)
+fn array<V, const N: usize>(kept: &Kept<V>) -> [V; N] {
+    let mut outputs = kept.take_all();
+    std::array::from_fn(|_| outputs.next().expect("an output for each branch"))
 }
 
 impl<F: Future> sealed::Sealed for Vec<F> {}
 
 impl<F: Future> Join for Vec<F> {
     type Outputs = Vec<F::Output>;
-    type Branch = BoxJoin<F>;
-    type Parcels = Vec<Kept<F::Output>>;
+    type Branch = JoinOf<F>;
+    type Kept = Kept<F::Output>;
 
-    fn branches(self) -> (Vec<Self::Branch>, Self::Parcels) {
-        self.into_iter().map(join_branch).unzip()
+    fn branches(self, take: &mut impl FnMut(Self::Branch)) -> Self::Kept {
+        let branch = |future, keeper| JoinBranch { future, keeper };
+        branches(self.into_iter(), branch, take)
     }
 
-    fn collect(parcels: Self::Parcels) -> Self::Outputs {
-        take_all(parcels)
+    fn collect(kept: Self::Kept) -> Self::Outputs {
+        kept.take_all().collect()
     }
 }
 
-impl<F, V, E> TryJoin for Vec<F>
-where
-    F: Future<Output = Result<V, Failure<E>>>,
-{
-    type Values = Vec<V>;
-    type Error = E;
-    type Branch = BoxTry<F, V>;
-    type Parcels = Vec<Kept<V>>;
+impl<F: Fallible> TryJoin for Vec<F> {
+    type Values = Vec<F::Value>;
+    type Error = F::Error;
+    type Branch = TryOf<F>;
+    type Kept = Kept<F::Value>;
 
-    fn branches(self) -> (Vec<Self::Branch>, Self::Parcels) {
-        self.into_iter().map(try_branch).unzip()
+    fn branches(self, take: &mut impl FnMut(Self::Branch)) -> Self::Kept {
+        let branch = |future, keeper| TryBranch { future, keeper };
+        branches(self.into_iter(), branch, take)
     }
 
-    fn collect(parcels: Self::Parcels) -> Self::Values {
-        take_all(parcels)
+    fn collect(kept: Self::Kept) -> Self::Values {
+        kept.take_all().collect()
     }
 }
 
@@ -212,33 +242,32 @@ impl<F: Future, const N: usize> sealed::Sealed for [F; N] {}
 
 impl<F: Future, const N: usize> Join for [F; N] {
     type Outputs = [F::Output; N];
-    type Branch = BoxJoin<F>;
-    type Parcels = [Kept<F::Output>; N];
+    type Branch = JoinOf<F>;
+    type Kept = Kept<F::Output>;
 
-    fn branches(self) -> (Vec<Self::Branch>, Self::Parcels) {
-        array(self, join_branch)
+    fn branches(self, take: &mut impl FnMut(Self::Branch)) -> Self::Kept {
+        let branch = |future, keeper| JoinBranch { future, keeper };
+        branches(self.into_iter(), branch, take)
     }
 
-    fn collect(parcels: Self::Parcels) -> Self::Outputs {
-        parcels.map(|parcel| parcel.take_delivered())
+    fn collect(kept: Self::Kept) -> Self::Outputs {
+        array(&kept)
     }
 }
 
-impl<F, V, E, const N: usize> TryJoin for [F; N]
-where
-    F: Future<Output = Result<V, Failure<E>>>,
-{
-    type Values = [V; N];
-    type Error = E;
-    type Branch = BoxTry<F, V>;
-    type Parcels = [Kept<V>; N];
+impl<F: Fallible, const N: usize> TryJoin for [F; N] {
+    type Values = [F::Value; N];
+    type Error = F::Error;
+    type Branch = TryOf<F>;
+    type Kept = Kept<F::Value>;
 
-    fn branches(self) -> (Vec<Self::Branch>, Self::Parcels) {
-        array(self, try_branch)
+    fn branches(self, take: &mut impl FnMut(Self::Branch)) -> Self::Kept {
+        let branch = |future, keeper| TryBranch { future, keeper };
+        branches(self.into_iter(), branch, take)
     }
 
-    fn collect(parcels: Self::Parcels) -> Self::Values {
-        parcels.map(|parcel| parcel.take_delivered())
+    fn collect(kept: Self::Kept) -> Self::Values {
+        array(&kept)
     }
 }
 
@@ -248,21 +277,22 @@ macro_rules! tuple_join {
 
         impl<$($future: Future),+> Join for ($($future,)+) {
             type Outputs = ($($future::Output,)+);
-            type Branch = child_of!(BoxJoin; $($future)+);
-            type Parcels = ($(Kept<$future::Output>,)+);
+            type Branch = child_of!(JoinOf; $($future)+);
+            type Kept = ($(Kept<$future::Output>,)+);
 
-            #[expect(clippy::vec_init_then_push, reason = "each push wraps its branch differently")]
-            fn branches(self) -> (Vec<Self::Branch>, Self::Parcels) {
+            fn branches(self, take: &mut impl FnMut(Self::Branch)) -> Self::Kept {
                 let ($($value,)+) = self;
-                $(let $value = join_branch($value);)+
-                let mut branches = Vec::new();
-                push_children!(branches, (|branch| branch); $(($value.0))+);
-                (branches, ($($value.1,)+))
+                $(
+                    let kept = Kept::new(1);
+                    let $value = (JoinBranch { future: $value, keeper: Keeper::new(&kept, 0) }, kept);
+                )+
+                take_children!(take, (|branch| branch); $($value.0),+);
+                ($($value.1,)+)
             }
 
-            fn collect(parcels: Self::Parcels) -> Self::Outputs {
-                let ($($value,)+) = parcels;
-                ($($value.take_delivered(),)+)
+            fn collect(kept: Self::Kept) -> Self::Outputs {
+                let ($($value,)+) = kept;
+                ($($value.take_one(),)+)
             }
         }
     };
@@ -285,28 +315,27 @@ where
     type Error = E;
 }
 
-type BoxFallible<F> = BoxTry<F, <F as Fallible>::Value>;
-
 macro_rules! tuple_try_join {
     ($($future:ident $value:ident)+) => {
         impl<Error, $($future: Fallible<Error = Error>),+> TryJoin for ($($future,)+) {
             type Values = ($($future::Value,)+);
             type Error = Error;
-            type Branch = child_of!(BoxFallible; $($future)+);
-            type Parcels = ($(Kept<$future::Value>,)+);
+            type Branch = child_of!(TryOf; $($future)+);
+            type Kept = ($(Kept<$future::Value>,)+);
 
-            #[expect(clippy::vec_init_then_push, reason = "each push wraps its branch differently")]
-            fn branches(self) -> (Vec<Self::Branch>, Self::Parcels) {
+            fn branches(self, take: &mut impl FnMut(Self::Branch)) -> Self::Kept {
                 let ($($value,)+) = self;
-                $(let $value = try_branch($value);)+
-                let mut branches = Vec::new();
-                push_children!(branches, (|branch| branch); $(($value.0))+);
-                (branches, ($($value.1,)+))
+                $(
+                    let kept = Kept::new(1);
+                    let $value = (TryBranch { future: $value, keeper: Keeper::new(&kept, 0) }, kept);
+                )+
+                take_children!(take, (|branch| branch); $($value.0),+);
+                ($($value.1,)+)
             }
 
-            fn collect(parcels: Self::Parcels) -> Self::Values {
-                let ($($value,)+) = parcels;
-                ($($value.take_delivered(),)+)
+            fn collect(kept: Self::Kept) -> Self::Values {
+                let ($($value,)+) = kept;
+                ($($value.take_one(),)+)
             }
         }
     };

@@ -1,11 +1,14 @@
 //! Sets of futures with the same output.
 
-use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::{Future, Ready},
+    pin::Pin,
+};
 
-use trionics_errgroup::Failure;
+use trionics_nursery::internal::{Lane, LaneAnd, Lanes};
 
-use super::{Branch, Contest, Runner};
-use crate::set::{OneOf, child_of, push_children};
+/// How many futures are polled in place at most: all of them at each poll.
+const FEW: usize = 30;
 
 /// A collection of futures with the same output: a `Vec`, an array, or a tuple of up to twelve futures
 /// of different types.
@@ -18,46 +21,53 @@ pub trait Race: sealed::Sealed {
     type Output;
 
     #[doc(hidden)]
-    type Branch: Future<Output = Result<(), Failure<Infallible>>> + Unpin;
+    type Lanes: Lanes<Output = Self::Output>;
+
+    #[doc(hidden)]
+    type Future: Future<Output = Self::Output>;
 
     #[doc(hidden)]
     fn n_branches(&self) -> usize;
 
     #[doc(hidden)]
-    fn branches(self, contest: &Arc<Contest<Self::Output>>) -> Vec<Self::Branch>;
+    fn runners(self) -> Runners<Self::Lanes, Self::Future>;
+}
+
+/// Those who take part in a race.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Runners<L, F> {
+    Few(L),
+    Many(Vec<F>),
 }
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// A future on its way, where it cannot move.
-type BoxBranch<F> = Pin<Box<Branch<F, <F as Future>::Output>>>;
-
-fn branch<F: Future>(future: F, contest: &Arc<Contest<F::Output>>) -> BoxBranch<F> {
-    Box::pin(Branch {
-        future,
-        runner: Runner {
-            contest: Arc::clone(contest),
-            is_polling: false,
-        },
-    })
+fn runners<F: Future>(
+    futures: impl ExactSizeIterator<Item = F>,
+) -> Runners<Vec<Pin<Box<Lane<F>>>>, F> {
+    if futures.len() <= FEW {
+        Runners::Few(futures.map(Lane::new).map(Box::pin).collect())
+    } else {
+        Runners::Many(futures.collect())
+    }
 }
 
 impl<F: Future> sealed::Sealed for Vec<F> {}
 
 impl<F: Future> Race for Vec<F> {
     type Output = F::Output;
-    type Branch = BoxBranch<F>;
+    type Lanes = Vec<Pin<Box<Lane<F>>>>;
+    type Future = F;
 
     fn n_branches(&self) -> usize {
         self.len()
     }
 
-    fn branches(self, contest: &Arc<Contest<Self::Output>>) -> Vec<Self::Branch> {
-        self.into_iter()
-            .map(|future| branch(future, contest))
-            .collect()
+    fn runners(self) -> Runners<Self::Lanes, F> {
+        runners(self.into_iter())
     }
 }
 
@@ -65,17 +75,28 @@ impl<F: Future, const N: usize> sealed::Sealed for [F; N] {}
 
 impl<F: Future, const N: usize> Race for [F; N] {
     type Output = F::Output;
-    type Branch = BoxBranch<F>;
+    type Lanes = Vec<Pin<Box<Lane<F>>>>;
+    type Future = F;
 
     fn n_branches(&self) -> usize {
         N
     }
 
-    fn branches(self, contest: &Arc<Contest<Self::Output>>) -> Vec<Self::Branch> {
-        self.into_iter()
-            .map(|future| branch(future, contest))
-            .collect()
+    fn runners(self) -> Runners<Self::Lanes, F> {
+        runners(self.into_iter())
     }
+}
+
+/// The type of a tuple's lanes.
+macro_rules! lanes_of {
+    ($last:ident) => { Lane<$last> };
+    ($first:ident $($rest:ident)+) => { LaneAnd<$first, lanes_of!($($rest)+)> };
+}
+
+/// A tuple's lanes.
+macro_rules! lanes {
+    ($last:ident) => { Lane::new($last) };
+    ($first:ident $($rest:ident)+) => { LaneAnd::new($first, lanes!($($rest)+)) };
 }
 
 macro_rules! tuple_race {
@@ -84,19 +105,17 @@ macro_rules! tuple_race {
 
         impl<Output, $($future: Future<Output = Output>),+> Race for ($($future,)+) {
             type Output = Output;
-            type Branch = child_of!(BoxBranch; $($future)+);
+            type Lanes = lanes_of!($($future)+);
+            // A tuple is never so large.
+            type Future = Ready<Output>;
 
             fn n_branches(&self) -> usize {
                 [$(stringify!($future)),+].len()
             }
 
-            #[expect(clippy::vec_init_then_push, reason = "each push wraps its branch differently")]
-            fn branches(self, contest: &Arc<Contest<Output>>) -> Vec<Self::Branch> {
+            fn runners(self) -> Runners<Self::Lanes, Ready<Output>> {
                 let ($($value,)+) = self;
-                $(let $value = branch($value, contest);)+
-                let mut branches = Vec::new();
-                push_children!(branches, (|branch| branch); $($value)+);
-                branches
+                Runners::Few(lanes!($($value)+))
             }
         }
     };

@@ -1497,6 +1497,8 @@ impl Model {
                     Kind::Provide => has_block,
                     // They have a place in the tree only while a frame is in them.
                     Kind::Body | Kind::Child => false,
+                    // Likewise, until it owes an exit.
+                    Kind::Context => self.frames[inner].has_provided,
                     _ => true,
                 };
                 if is_told {

@@ -53,7 +53,7 @@ use crate::{
     frame::Wait,
     node::Node,
     scope::Name,
-    sync::{AtomicUsize, Ordering, lock},
+    sync::{AtomicUsize, Ordering, fence, lock},
     wake::wake_outside,
 };
 
@@ -73,8 +73,14 @@ const QUEUED: usize = 1 << 0;
 const BODY: usize = 1 << 1;
 /// The member is one of the owners of its queue (invariant 9).
 const KEEPS_QUEUE: usize = 1 << 2;
+/// It has provided a value to the block that its nursery's body runs, and waits for the end of that.
+const GUEST: usize = 1 << 3;
+/// It runs the exit of a context: no cancellation reaches it any more.
+const EXITING: usize = 1 << 4;
+/// It has provided, and the exit of its context is not over.
+const OWES_EXIT: usize = 1 << 5;
 /// One reference.
-const ONE: usize = 1 << 4;
+const ONE: usize = 1 << 6;
 
 /// What the allocations of children begin with; the body's is a part of the queue.
 pub(super) struct Header {
@@ -351,8 +357,65 @@ impl Member {
         self.header().word.load(Ordering::Acquire) / ONE == 1
     }
 
+    /// The member is a context that waits for its nursery's block to end.
+    #[inline]
+    pub(crate) fn is_guest(&self) -> bool {
+        self.header().word.load(Ordering::Acquire) & GUEST != 0
+    }
+
+    /// The member runs the exit of a context.
+    #[inline]
+    pub(crate) fn is_exiting(&self) -> bool {
+        self.header().word.load(Ordering::Acquire) & EXITING != 0
+    }
+
+    /// The member has provided a value, and its exit is not over.
+    #[inline]
+    pub(crate) fn owes_exit(&self) -> bool {
+        self.header().word.load(Ordering::Acquire) & OWES_EXIT != 0
+    }
+
+    /// No cancellation stops the member: its block comes first, or it runs an exit.
+    #[inline]
+    pub(crate) fn is_spared(&self) -> bool {
+        self.header().word.load(Ordering::Acquire) & (GUEST | EXITING) != 0
+    }
+
+    pub(crate) fn set_guest(&self) {
+        let set = GUEST | OWES_EXIT;
+        self.header().word.fetch_or(set, Ordering::AcqRel);
+    }
+
+    /// The member is no guest; false if it was none.
+    pub(crate) fn clear_guest(&self) -> bool {
+        self.header().word.fetch_and(!GUEST, Ordering::AcqRel) & GUEST != 0
+    }
+
+    /// What was owed is not owed any more, or is known to be lost.
+    pub(crate) fn forgive_exit(&self) {
+        self.header().word.fetch_and(!OWES_EXIT, Ordering::AcqRel);
+    }
+
+    /// The guest's block has ended: what follows is an exit. A node that is made at this moment is told, too.
+    pub(crate) fn set_exiting(&self) {
+        let word = &self.header().word;
+        word.fetch_or(EXITING, Ordering::SeqCst);
+        word.fetch_and(!GUEST, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+    }
+
+    /// This very member is the current frame, and `waker` is its own.
+    pub(crate) fn is_polled_with(&self, waker: &Waker) -> bool {
+        waker.data() == self.header.as_ptr().cast_const().cast()
+            && ptr::eq(waker.vtable(), &raw const WAKER)
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.header == other.header
+    }
+
     /// Puts the member into its queue, to be polled, unless it is there.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if self.header().word.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED == 0 {
             let ready = self.queue().ready();
             if ready.is_inside() {
@@ -417,12 +480,6 @@ impl CurrentMember {
     pub(crate) fn known_nursery(&self) -> Option<&Arc<Node>> {
         // The nursery runs this code (invariant 9).
         self.0.queue().known_nursery()
-    }
-
-    /// The nursery's node, made now if need be.
-    pub(crate) fn nursery(&self) -> &Arc<Node> {
-        // The nursery runs this code (invariant 9).
-        self.0.queue().nursery()
     }
 }
 

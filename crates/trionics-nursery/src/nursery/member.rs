@@ -19,7 +19,7 @@ use crate::{
     node::Node,
     report::{FrameInfo, FrameKind},
     scope::Name,
-    sync::{AtomicBool, Mutex, Ordering, lock},
+    sync::{AtomicBool, Mutex, Ordering, fence, lock},
     wake::wake_outside,
 };
 
@@ -216,7 +216,27 @@ impl Member {
             let node = Node::named(self.kind(), self.location(), cold.name.clone());
             node.note_poll();
             node.attach(Some(Arc::clone(nursery)), true);
-            let _ = cold.node.set(node);
+            let node = cold.node.get_or_init(|| node);
+            fence(Ordering::SeqCst);
+            if self.is_exiting() {
+                node.begin_exit_alone();
+            }
+        }
+    }
+
+    /// The member's node, made now if need be; none once the member is over.
+    pub(crate) fn node_unless_over(&self) -> Option<Arc<Node>> {
+        self.unless_over(|cold, nursery| {
+            self.make_node(cold, nursery);
+            cold.node.get().cloned()
+        })?
+    }
+
+    /// The block that the member provided to has ended: what follows is an exit.
+    pub(super) fn begin_exit(&self) {
+        self.set_exiting();
+        if let Some(node) = self.known_node() {
+            node.begin_exit_alone();
         }
     }
 

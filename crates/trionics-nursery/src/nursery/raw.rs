@@ -17,14 +17,15 @@ use super::{
     child::{Crew, Removed, Running, Seat, Turn},
     finish::FinishSlot,
     handle::{forget_echoes, is_echo_of_cancellation},
-    member::Queue,
+    member::{Member, Queue},
 };
 use crate::{
+    block::{Block, Host},
     current,
     deadline::{self, Limit},
     frame::{Frame, Grace, RETURNS_ONCE, begin_poll, decide, drop_body, report_at},
     node::{CountedLive, Node},
-    report::{FrameInfo, Report, panic_message},
+    report::{FrameInfo, FrameKind, Report, panic_message},
     scope::Name,
 };
 
@@ -106,7 +107,15 @@ fn begin_turn(seat: &mut Seat<'_>, round: u32) -> u64 {
 /// The member said `Pending`: whether it is to be stopped now.
 #[inline(always)]
 fn strikes(seat: &mut Seat<'_>, epoch: u64, cx: &mut Context<'_>) -> bool {
-    match (seat.member().known_node(), seat.wait()) {
+    let member = seat.member();
+    if member.is_spared() {
+        // The block is in the nursery's hands, too, and unwinds first; and what follows it is shielded.
+        if member.is_guest() && seat.nursery().is_some_and(|node| node.is_effective()) {
+            member.node().note_waiting();
+        }
+        return false;
+    }
+    match (member.known_node(), seat.wait()) {
         // What the nursery polls is the wait for its end, which nothing cuts short.
         (Some(node), _) if node.is_on_executor() => false,
         (Some(node), Some(wait)) => {
@@ -119,7 +128,8 @@ fn strikes(seat: &mut Seat<'_>, epoch: u64, cx: &mut Context<'_>) -> bool {
 
 /// A member that was not woken and holds no frame would only say `Pending`.
 fn may_be_dropped_unpolled(seat: &Seat<'_>) -> bool {
-    seat.was_polled() && !seat.member().is_queued() && seat.member().known_node().is_none()
+    let member = seat.member();
+    seat.was_polled() && !member.is_queued() && member.known_node().is_none() && !member.is_spared()
 }
 
 /// Everything of a nursery but its body's future.
@@ -136,6 +146,8 @@ struct Inner<C: ?Sized, T, E> {
     stopped_by_outer: bool,
     /// The members that need no further poll have been dropped since the nursery was cancelled.
     swept: bool,
+    /// The block that the body runs, if the children are its contexts.
+    block: Option<Block>,
     supervises: bool,
     limit: usize,
     /// Made when something does not go well.
@@ -188,7 +200,7 @@ impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
     pub(crate) fn new(
         location: &'static Location<'static>,
         options: RawOptions,
-        make: impl FnOnce(&Crew<C>) -> B,
+        make: impl FnOnce(&mut Crew<C>) -> B,
     ) -> Self {
         let node = options.asks_for_node().then(|| {
             // Its scope is the nursery's: nothing else runs in it.
@@ -207,9 +219,9 @@ impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
             }
             node
         });
-        let crew = Crew::new(Queue::new(node, options.limit, options.name, location));
+        let mut crew = Crew::new(Queue::new(node, options.limit, options.name, location));
         Self {
-            body: Some(make(&crew)),
+            body: Some(make(&mut crew)),
             queue: Arc::clone(crew.queue()),
             inner: Inner {
                 frame: None,
@@ -219,6 +231,7 @@ impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
                 finish: None,
                 stopped_by_outer: false,
                 swept: false,
+                block: None,
                 supervises: options.supervises,
                 limit: options.limit.unwrap_or(usize::MAX),
                 trouble: None,
@@ -408,7 +421,7 @@ where
             return;
         };
         match self.poll_seat_of_body(|cx| future.poll(cx)) {
-            SeatStep::Pending => {}
+            SeatStep::Pending => self.begin_exits(),
             SeatStep::Ready(end) => {
                 self.drop_body(body);
                 match end {
@@ -472,6 +485,24 @@ where
             self.panicked(payload, self.crew.body_member().info());
         }
         self.crew.end_body();
+        self.begin_exits();
+    }
+
+    /// Once the block has ended, its guests' exits begin, before anything else happens here.
+    fn begin_exits(&mut self) {
+        if self
+            .block
+            .as_ref()
+            .is_some_and(|block| block.ended().is_some())
+        {
+            self.block = None;
+            self.crew.for_each(|member| {
+                if member.is_guest() {
+                    member.begin_exit();
+                    member.wake();
+                }
+            });
+        }
     }
 
     /// A child's last turn is over.
@@ -496,6 +527,8 @@ where
                 self.drop_removed();
             }
             OtherEnd::Panicked(payload) => {
+                // A context that has panicked is over.
+                self.crew.for_each_removed(Member::forgive_exit);
                 let info = self.crew.removed_infos().pop();
                 self.panicked(payload, info.expect("a child was removed"));
                 self.drop_removed();
@@ -610,6 +643,7 @@ where
             given_up.push(self.crew.body_member().info());
         }
         self.crew.remove_all(|_| true);
+        self.crew.for_each_removed(Member::forgive_exit);
         given_up.extend(self.crew.removed_infos());
         let inside = node.abandon_inside();
         given_up.extend(inside.into_iter().filter(|frame| !frame.kind().is_member()));
@@ -772,12 +806,36 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
 
     /// Drops the children that were removed.
     fn drop_removed(&mut self) {
-        while self.crew.has_removed() {
+        while let Some(member) = self.crew.first_removed() {
+            self.report_owed_exit(&member);
             let dropped = self.crew.next_removed().map_or(Ok(()), drop_child);
             self.crew.queue().count.collected();
             if let Err((payload, info)) = dropped {
                 self.panicked(payload, info);
             }
+        }
+    }
+
+    /// A context is dropped after it has provided and before its exit has run.
+    fn report_owed_exit(&self, member: &Member) {
+        if !member.owes_exit() {
+            return;
+        }
+        let at = |kind| FrameInfo::new(kind, None, member.location());
+        let has_node = member.known_node().is_some();
+        let node = member
+            .known_node()
+            .or_else(|| self.crew.queue().known_nursery());
+        if !node.is_some_and(|node| node.is_abandoned()) {
+            self.report(&Report::Dropped(at(FrameKind::Context)));
+            return;
+        }
+        // Who gave the nursery up knew nothing of what has no node.
+        if !has_node {
+            self.report(&Report::NotPolled(member.info()));
+        }
+        if member.is_guest() {
+            self.report(&Report::NotPolled(at(FrameKind::Provide)));
         }
     }
 
@@ -815,6 +873,8 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
         let mut first_panic = drop_body(body).err();
         self.crew.end_body();
         self.crew.remove_all(|_| true);
+        self.crew
+            .for_each_removed(|member| self.report_owed_exit(member));
         first_panic = first_panic.or(self.crew.drop_all_removed());
         self.crew.close();
         first_panic = first_panic.or(self.crew.drop_all_removed());
@@ -902,23 +962,58 @@ fn drop_child<C: ?Sized>(
     dropped.map_err(|payload| (payload, child.member().info()))
 }
 
+/// For the sibling crates: takes children in before their nursery is polled.
+pub struct Enlist<'a, C: ?Sized> {
+    crew: &'a mut Crew<C>,
+    location: &'static Location<'static>,
+}
+
+impl<C: Future> Enlist<'_, C> {
+    /// One child more.
+    pub fn add(&mut self, future: C) {
+        self.add_with(|_| future);
+    }
+
+    /// One child more, whose future may provide to the block that the nursery's body runs.
+    pub fn add_with(&mut self, make: impl FnOnce(Host) -> C) {
+        self.crew.queue().count.add(false);
+        self.crew
+            .enlist(self.location, |member| make(Host::new(member.clone())));
+    }
+}
+
+impl<C: ?Sized> std::fmt::Debug for Enlist<'_, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enlist").finish_non_exhaustive()
+    }
+}
+
 /// For the sibling crates: children that all exist when the nursery opens, and a body beside them.
+///
+/// `make` enlists the children and makes the body.
 pub fn open_children<C, B, T, E>(
     location: &'static Location<'static>,
-    children: impl IntoIterator<Item = C>,
-    body: B,
+    make: impl FnOnce(&mut Enlist<'_, C>) -> B,
 ) -> RawNursery<C, B, T, E>
 where
     C: Future<Output = Result<(), Failure<E>>>,
     B: Future<Output = BodyEnd<T, E>>,
 {
-    let mut nursery = RawNursery::new(location, RawOptions::default(), |_| body);
-    let crew = &mut nursery.inner.crew;
-    for future in children {
-        crew.queue().count.add(false);
-        crew.enlist(location, future);
+    RawNursery::new(location, RawOptions::default(), |crew| {
+        let body = make(&mut Enlist {
+            crew: &mut *crew,
+            location,
+        });
+        // The children first: a body that waits for them finds what they do in their first polls.
+        crew.put_off_body();
+        body
+    })
+}
+
+impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
+    /// Says which block the body runs, if the children that have a [`Host`] are its contexts.
+    pub fn running(mut self, block: &Block) -> Self {
+        self.inner.block = Some(block.clone());
+        self
     }
-    // The children first: a body that waits for them finds what they do in their first polls.
-    crew.put_off_body();
-    nursery
 }

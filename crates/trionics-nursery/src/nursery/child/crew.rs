@@ -350,8 +350,11 @@ impl<C: ?Sized> Crew<C> {
     }
 
     /// Takes a child in that comes with the nursery; it is polled as one that was woken.
-    pub(crate) fn enlist<F: Fits<C>>(&mut self, location: &'static Location<'static>, future: F)
-    where
+    pub(crate) fn enlist<F: Fits<C>>(
+        &mut self,
+        location: &'static Location<'static>,
+        make: impl FnOnce(&Member) -> F,
+    ) where
         C: Future,
     {
         // SAFETY: the crew may (invariant 8).
@@ -360,7 +363,7 @@ impl<C: ?Sized> Crew<C> {
                 .arena
                 .take(NewChild::<F>::LAYOUT)
         };
-        let child = NewChild::new(&self.queue, place, None, location, |_| future).pin();
+        let child = NewChild::new(&self.queue, place, None, location, make).pin();
         let child = self.seat(child);
         // SAFETY: a new child counts as queued, and is in no queue.
         unsafe { self.batch.push(child) };
@@ -477,19 +480,30 @@ impl<C: ?Sized> Crew<C> {
         })
     }
 
+    /// The child that [`next_removed`](Self::next_removed) comes to, from outside.
+    pub(crate) fn first_removed(&self) -> Option<Member> {
+        // SAFETY: it was put aside; the copy is not dropped.
+        let member = |child| unsafe { ManuallyDrop::new(Member::counted(child)) };
+        self.removed.map(|child| Member::clone(&member(child)))
+    }
+
     /// What the children are that were removed.
     pub(crate) fn removed_infos(&self) -> Vec<FrameInfo> {
         let mut infos = Vec::new();
-        let mut next = self.removed;
-        while let Some(child) = next {
-            // SAFETY: it was put aside (invariant 2); the copy is not dropped.
-            let member = unsafe {
-                next = (*child.as_ref().owned.get()).younger;
-                ManuallyDrop::new(Member::counted(child))
-            };
-            infos.push(member.info());
-        }
+        self.for_each_removed(|member| infos.push(member.info()));
         infos
+    }
+
+    /// Shows each child that was removed to `look`.
+    pub(crate) fn for_each_removed(&self, look: impl FnMut(&Member)) {
+        // SAFETY: they were put aside (invariant 2).
+        unsafe { for_each(self.removed, look) };
+    }
+
+    /// Shows each child that sits here to `look`.
+    pub(crate) fn for_each(&self, look: impl FnMut(&Member)) {
+        // SAFETY: they sit here (invariant 2).
+        unsafe { for_each(self.oldest, look) };
     }
 
     /// The body's own fields.
@@ -588,6 +602,21 @@ impl<C: ?Sized> Drop for Crew<C> {
         {
             resume_unwind(payload);
         }
+    }
+}
+
+/// Shows each of a list of children to `look`.
+///
+/// # Safety
+///
+/// The crew owns them, and goes on doing so.
+unsafe fn for_each(mut next: Option<NonNull<Header>>, mut look: impl FnMut(&Member)) {
+    while let Some(child) = next {
+        // SAFETY: the caller's; the copy is not counted, and not dropped.
+        let member = unsafe { ManuallyDrop::new(Member::counted(child)) };
+        // SAFETY: the caller's.
+        next = unsafe { (*member.owned()).younger };
+        look(&member);
     }
 }
 
