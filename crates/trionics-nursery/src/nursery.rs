@@ -52,10 +52,11 @@ pub use self::{
 ///
 /// # Errors
 ///
-/// A group of all failures of the body and the children, in the order in which they happened, without those that
-/// only pass on that a child has failed ([`ChildEnded`]) if a failure of its own is there. A group, however
-/// few; the body's value is dropped then. A nursery that was itself cancelled, and has neither a
-/// failure nor a value, returns a group whose only leaf is [`Cancelled`](trionics_errgroup::Cancelled).
+/// A group of all failures of the body and the children, however few, in the order in which they
+/// happened; the body's value is dropped then. What only passes on that a child has failed
+/// ([`ChildEnded`](crate::ChildEnded)) is left out where there is a failure of its own. A nursery that
+/// was itself cancelled, and has neither a failure nor a value, returns a group whose only leaf is
+/// [`Cancelled`](trionics_errgroup::Cancelled).
 ///
 /// # Panics
 ///
@@ -280,7 +281,8 @@ macro_rules! nursery_methods {
             /// # Cancel safety
             ///
             /// Dropping the handle loses the value only: the child runs on, and the nursery waits for it. A
-            /// cancellation of the nursery unwinds the child, and the handle then gives [`ChildEnded::Cancelled`].
+            /// cancellation of the nursery unwinds the child, and the handle then gives
+            /// [`ChildEnded::Cancelled`](crate::ChildEnded::Cancelled).
             ///
             /// # Examples
             ///
@@ -322,7 +324,7 @@ macro_rules! nursery_methods {
             /// and the nursery waits for that.
             ///
             /// An executor that drops it unasked, because it shuts down for instance, ends it: the handle
-            /// gives [`ChildEnded::Cancelled`], and the nursery fails with a `Cancelled` for the reason
+            /// gives [`ChildEnded::Cancelled`](crate::ChildEnded::Cancelled), and the nursery fails with a `Cancelled` for the reason
             /// [`ExecutorShutDown`](trionics_errgroup::CancelReason::ExecutorShutDown), unless the child
             /// was being cancelled anyway.
             ///

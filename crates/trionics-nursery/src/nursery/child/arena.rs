@@ -469,7 +469,7 @@ mod tests {
                 gone.check();
                 // SAFETY: nobody uses the place any more.
                 unsafe {
-                    if random(&mut state) % 3 == 0 {
+                    if random(&mut state).is_multiple_of(3) {
                         let_go(gone.at, gone.units);
                     } else {
                         arena.give_back(gone.at, gone.units);
