@@ -805,8 +805,6 @@ impl<C: ?Sized> Door<C> {
     }
 
     /// Starts the child whose future `make` makes, unless the nursery has closed: then the future comes back.
-    ///
-    /// `inside` is what the queue says of this thread.
     #[inline]
     pub(crate) fn start<F: Fits<C>>(
         &self,
