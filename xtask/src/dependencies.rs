@@ -153,7 +153,8 @@ fn sentence(name: &str) -> Result<String, String> {
 /// The lines of `cargo tree`, without the marks of repetition.
 fn tree(arguments: &[&str]) -> Result<Vec<String>, String> {
     let output = cargo()
-        .args(["tree", "--quiet", "--prefix=none"])
+        // A caller may have asked cargo for colours, which are no part of what it says.
+        .args(["tree", "--quiet", "--color=never", "--prefix=none"])
         .args(arguments)
         .output()
         .map_err(|error| format!("cargo tree could not be started: {error}"))?;
