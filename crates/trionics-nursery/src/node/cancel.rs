@@ -1,0 +1,128 @@
+//! Cancelling: how a request comes down the tree.
+
+use std::sync::Arc;
+
+use trionics_errgroup::Cancelled;
+
+use super::{
+    Node, State,
+    flags::{OUTER, OWN, REQUESTED_AROUND, SHIELDED, effective, requested, tracked},
+};
+use crate::{report::FrameKind, sync::Ordering, wake::WakeList};
+
+impl Node {
+    /// Cancels the node's own scope. The first reason stays; false if there was one.
+    pub(crate) fn request(self: &Arc<Self>, cancelled: Cancelled) -> bool {
+        #[cfg(feature = "task-tree")]
+        if self.is_tracked() {
+            self.times.note_cancelled(self);
+        }
+        #[cfg(feature = "tracing")]
+        let told = cancelled.clone();
+        let mut wakers = WakeList::new();
+        let first = self.request_quietly(cancelled, &mut wakers);
+        #[cfg(feature = "tracing")]
+        if first {
+            crate::trace::cancelled(self, &told);
+        }
+        wakers.wake_all();
+        first
+    }
+
+    pub(super) fn request_quietly(
+        self: &Arc<Self>,
+        cancelled: Cancelled,
+        wakers: &mut WakeList,
+    ) -> bool {
+        let mut requests = vec![(Arc::clone(self), cancelled)];
+        let mut first_of_self = false;
+        while let Some((node, cancelled)) = requests.pop() {
+            {
+                let mut state = node.lock();
+                if node.flags.load(Ordering::Relaxed) & OWN != 0 {
+                    continue;
+                }
+                let (before, after) = node.change_flags(&mut state, OWN, 0);
+                // A retired node keeps the reason for which it was cancelled when it ended.
+                state.cancelled.get_or_insert(cancelled);
+                if !effective(before) && effective(after) {
+                    wakers.push(state.waker.take());
+                }
+            }
+            first_of_self |= Arc::ptr_eq(&node, self);
+            node.propagate(wakers, &mut requests);
+        }
+        first_of_self
+    }
+
+    /// Brings everything below in line with this node's flags (invariant 3).
+    pub(super) fn propagate(
+        self: &Arc<Self>,
+        wakers: &mut WakeList,
+        requests: &mut Vec<(Arc<Node>, Cancelled)>,
+    ) {
+        let mut work = vec![Arc::clone(self)];
+        let mut followers = Vec::new();
+        while let Some(parent) = work.pop() {
+            let parent_state = parent.lock();
+            let parent_flags = parent.flags.load(Ordering::Relaxed);
+            for child in parent_state.children.iter() {
+                let mut state = child.lock();
+                let (before, after) = child.inherit(&mut state, parent_flags, Some(&parent_state));
+                if before == after {
+                    continue;
+                }
+                if child.should_wake(before, after) {
+                    wakers.push(state.waker.take());
+                }
+                if !effective(before) && effective(after) && state.follower().is_some() {
+                    followers.push(Arc::clone(child));
+                }
+                if !state.children.is_empty() {
+                    work.push(Arc::clone(child));
+                }
+            }
+        }
+        for follower in followers {
+            let target = follower.lock().follower().cloned();
+            if let Some(target) = target {
+                requests.push((target, follower.cancelled_or_closed()));
+            }
+        }
+    }
+
+    /// Takes over the flags that come from the parent; the caller holds both locks.
+    pub(super) fn inherit(
+        &self,
+        state: &mut State,
+        parent_flags: u32,
+        parent: Option<&State>,
+    ) -> (u32, u32) {
+        let flags = self.flags.load(Ordering::Relaxed);
+        let mut set = tracked(flags, parent_flags);
+        if effective(parent_flags) && flags & SHIELDED == 0 {
+            set |= OUTER;
+            if state.cancelled_above.is_none() {
+                state.cancelled_above = parent.and_then(State::why_cancelled).cloned();
+            }
+        }
+        if requested(parent_flags) {
+            set |= REQUESTED_AROUND;
+        }
+        let (before, after) = self.change_flags(state, set, (OUTER | REQUESTED_AROUND) & !set);
+        // A latched nursery goes on being cancelled for the same reason.
+        if !effective(after) {
+            state.cancelled_above = None;
+        }
+        (before, after)
+    }
+
+    /// A change of what reaches the frame is to be acted upon: it may have to strike, or, where it has
+    /// parked and an exit's shield now covers it, to come back.
+    pub(super) fn should_wake(&self, before: u32, after: u32) -> bool {
+        let newly_cancelled = !effective(before) && effective(after);
+        let freed = before & OUTER != 0 && after & OUTER == 0;
+        let newly_requested = !requested(before) && requested(after);
+        newly_cancelled || freed || (newly_requested && self.kind == FrameKind::CancelRequested)
+    }
+}
