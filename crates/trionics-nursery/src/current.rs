@@ -6,7 +6,12 @@
 
 use std::{cell::Cell, mem::ManuallyDrop, sync::Arc};
 
-use crate::{fork::CurrentLane, node::Node, nursery::CurrentMember, sync::thread_local};
+use crate::{
+    fork::CurrentLane,
+    node::Node,
+    nursery::{CurrentAway, CurrentMember},
+    sync::thread_local,
+};
 
 thread_local! {
     /// Whoever puts a frame here takes it out again: nothing is left to be dropped with the thread, which would cost each
@@ -21,6 +26,8 @@ pub(crate) enum Current {
     Member(CurrentMember),
     /// A lane of a fork, which likewise gets its node when a frame opens inside it.
     Lane(CurrentLane),
+    /// A child on an executor, likewise.
+    Away(CurrentAway),
 }
 
 impl Current {
@@ -30,6 +37,7 @@ impl Current {
             Self::Node(node) => Some(Arc::clone(node)),
             Self::Member(member) => Some(Arc::clone(member.node())),
             Self::Lane(lane) => lane.node(),
+            Self::Away(child) => child.node(),
         }
     }
 
@@ -42,6 +50,7 @@ impl Current {
                 known.or_else(|| member.known_nursery()).cloned()
             }
             Self::Lane(lane) => lane.nearest_node(),
+            Self::Away(child) => Some(child.nearest_node()),
         }
     }
 
@@ -51,6 +60,7 @@ impl Current {
             Self::Node(node) => Some(node.address()),
             Self::Member(member) => member.known_node().map(|node| node.address()),
             Self::Lane(lane) => lane.known_address(),
+            Self::Away(child) => child.known_node().map(|node| node.address()),
         }
     }
 }
@@ -70,6 +80,7 @@ impl Current {
                 }
             },
             Self::Lane(lane) => lane.is_effective(),
+            Self::Away(child) => child.nearest_node().is_effective(),
         }
     }
 
@@ -85,6 +96,7 @@ impl Current {
                 }
             },
             Self::Lane(lane) => lane.is_effective_soon(),
+            Self::Away(child) => child.nearest_node().is_effective_soon(),
         }
     }
 
@@ -99,6 +111,7 @@ impl Current {
                     .is_some_and(|node| node.is_requested()),
             },
             Self::Lane(lane) => lane.is_requested(),
+            Self::Away(child) => child.nearest_node().is_requested(),
         }
     }
 }
@@ -122,7 +135,7 @@ pub(crate) fn enter(slot: &mut Option<Current>) -> Entered<'_> {
     #[cfg(feature = "tracing")]
     let span = slot.as_ref().and_then(|current| match current {
         Current::Node(node) => node.trace().enter(node),
-        Current::Member(_) | Current::Lane(_) => None,
+        Current::Member(_) | Current::Lane(_) | Current::Away(_) => None,
     });
     let previous = swap(slot.take());
     Entered {

@@ -344,27 +344,34 @@ impl Frame {
                 }
                 Step::Ready(value)
             }
-            Ok(Poll::Pending) => {
-                self.node.register(cx.waker());
-                if let Place::Anchored(anchor) = &mut self.place {
-                    anchor.visit(&self.node, cx);
-                }
-                self.watch_deadline(cx);
-                let was_around = self.node.is_outer_cancelled();
-                if decide(&self.node, &mut self.wait, epoch, cx) || self.gives_up(cx) {
-                    self.struck_alone = matches!(self.place, Place::Ambient)
-                        && !was_around
-                        && self.node.is_own_cancelled();
-                    self.stop(body);
-                    Step::Stopped
-                } else {
-                    Step::Pending
-                }
-            }
+            Ok(Poll::Pending) => self.after_pending(body, epoch, cx),
             Err(payload) => {
                 self.drop_after_panic(body);
                 resume_unwind(payload);
             }
+        }
+    }
+
+    /// The body has just been polled, in `epoch`, and waits: decides what the frame does next.
+    pub(crate) fn after_pending<F: Future>(
+        &mut self,
+        body: Pin<&mut Option<F>>,
+        epoch: u64,
+        cx: &mut Context<'_>,
+    ) -> Step<F::Output> {
+        self.node.register(cx.waker());
+        if let Place::Anchored(anchor) = &mut self.place {
+            anchor.visit(&self.node, cx);
+        }
+        self.watch_deadline(cx);
+        let was_around = self.node.is_outer_cancelled();
+        if decide(&self.node, &mut self.wait, epoch, cx) || self.gives_up(cx) {
+            self.struck_alone =
+                matches!(self.place, Place::Ambient) && !was_around && self.node.is_own_cancelled();
+            self.stop(body);
+            Step::Stopped
+        } else {
+            Step::Pending
         }
     }
 

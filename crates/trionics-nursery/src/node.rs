@@ -16,7 +16,7 @@
 
 use std::{
     panic::Location,
-    sync::{Arc, OnceLock, PoisonError},
+    sync::{Arc, OnceLock, PoisonError, Weak},
     task::Waker,
     time::Duration,
 };
@@ -55,6 +55,7 @@ use self::{
     },
 };
 pub(crate) use self::{
+    executor::Nodeless,
     live::{CountedLive, next_epoch},
     wait::Inside,
 };
@@ -116,6 +117,8 @@ struct Rare {
     grace: Option<Duration>,
     /// Where the anchored frame belongs that this node stands for.
     home: Option<Arc<Node>>,
+    /// The children on executors that this node stands for.
+    nodeless: Option<Weak<dyn Nodeless>>,
 }
 
 struct Link {

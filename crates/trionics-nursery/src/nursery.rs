@@ -23,8 +23,13 @@ mod start;
 
 #[cfg(feature = "futures")]
 pub use self::spawner::FuturesSpawner;
-pub(crate) use self::{child::CurrentMember, member::Member};
-use self::{child::Fits, handle::Spawned, shared::Shared};
+pub(crate) use self::{child::CurrentMember, member::Member, remote::CurrentAway};
+use self::{
+    child::Fits,
+    handle::{Spawned, Value},
+    remote::Remotely,
+    shared::Shared,
+};
 pub use self::{
     finish::Finish,
     handle::ChildHandle,
@@ -364,13 +369,7 @@ macro_rules! nursery_methods {
                 V: Send + 'static,
                 E: Send + 'static,
             {
-                let mut handle = None;
-                self.put_on("spawn_on", spawner, |member| {
-                    let (child, its_handle) = handle::with_handle(child, member);
-                    handle = Some(its_handle);
-                    child
-                });
-                handle.expect("made with the child")
+                self.put_on("spawn_on", spawner, child, Value::awaited()).into_handle()
             }
 
             /// Puts a child on an executor and leaves it to the nursery; otherwise as
@@ -389,30 +388,32 @@ macro_rules! nursery_methods {
                 C: Future<Output = Result<(), Failure<E>>> + Send + 'static,
                 E: Send + 'static,
             {
-                self.put_on("start_soon_on", spawner, |_| child);
+                self.put_on("start_soon_on", spawner, child, Value::unwanted());
             }
 
             #[track_caller]
-            fn put_on<C>(
+            fn put_on<V, C>(
                 &self,
                 called: &str,
                 spawner: &impl Spawner,
-                make: impl FnOnce(&Member) -> C,
-            )
+                child: C,
+                value: Value<V>,
+            ) -> Remotely<V, E>
             where
-                C: Future<Output = Result<(), Failure<E>>> + Send + 'static,
+                C: Future<Output = Result<V, Failure<E>>> + Send + 'static,
+                V: Send + 'static,
                 E: Send + 'static,
             {
                 let mut task = None;
-                let nursery = self.shared.queue().nursery();
+                let away = self.shared.queue().away();
                 let admitted = self.shared.limit().is_none();
                 self.start_or_panic(called, |member| {
                     let (join, its_task) =
-                        remote::for_executor(make(member), member, nursery, admitted);
+                        remote::for_executor(child, value, member, away, admitted);
                     task = Some(its_task);
                     join
                 });
-                task.expect("made with the child").spawn_on(nursery, spawner);
+                task.expect("made with the child").spawn_on(spawner)
             }
 
             /// Runs a function that blocks on a pool of threads; returns a handle that waits for its
@@ -459,14 +460,14 @@ macro_rules! nursery_methods {
                 V: Send + 'static,
                 E: Send + 'static,
             {
-                let mut handle = None;
-                let (pool, nursery) = (pool.clone(), self.shared.queue().nursery());
+                let mut remotely = None;
+                let (pool, away) = (pool.clone(), self.shared.queue().away());
                 self.start_or_panic("spawn_blocking_on", |member| {
-                    let (work, its_handle) = handle::with_handle(async move { work() }, member);
-                    handle = Some(its_handle);
-                    remote::blocking(pool, work, member, nursery)
+                    let (work, line) = remote::blocking(pool, work, member, away);
+                    remotely = Some(line);
+                    work
                 });
-                handle.expect("made with the child")
+                remotely.expect("made with the child").into_handle()
             }
 
             /// Starts a child whose value goes to a stream of [`results`](Self::results).

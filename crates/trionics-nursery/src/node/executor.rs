@@ -1,10 +1,13 @@
 //! Children that an executor polls, or a thread runs.
 
-use std::{panic::Location, sync::Arc};
+use std::{
+    panic::Location,
+    sync::{Arc, Weak},
+};
 
 use super::{
     Node,
-    flags::{DISMISSED, LIVE, ON_EXECUTOR, ON_THREAD, STOPPED, effective},
+    flags::{DISMISSED, LIVE, NODELESS, ON_EXECUTOR, ON_THREAD, effective},
 };
 use crate::{
     report::{FrameInfo, FrameKind},
@@ -60,50 +63,65 @@ impl Node {
         self.flags() & DISMISSED != 0
     }
 
-    /// A child on an executor was stopped; its nursery reads it.
-    pub(crate) fn set_stopped(&self) {
-        self.change_flags(&mut self.lock(), STOPPED, 0);
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.flags() & STOPPED != 0
-    }
-
     /// Dismisses every child on an executor inside.
     ///
     /// Returns what was not told before, and whether there is one that still runs.
     pub(crate) fn dismiss_inside(self: &Arc<Self>) -> (Vec<FrameInfo>, bool) {
         let mut running = Vec::new();
+        let mut nodeless = Vec::new();
         let mut work = vec![Arc::clone(self)];
         while let Some(node) = work.pop() {
             let state = node.lock();
             for child in state.children.iter() {
-                if child.is_on_executor() && child.flags() & LIVE != 0 {
+                if child.flags() & NODELESS != 0 {
+                    nodeless.extend(child.nodeless());
+                } else if child.is_on_executor() && child.flags() & LIVE != 0 {
                     running.push(Arc::clone(child));
                 } else {
                     work.push(Arc::clone(child));
                 }
             }
         }
-        let told = running
+        let mut told: Vec<_> = running
             .iter()
             .filter(|child| child.dismiss())
             .map(|child| child.info())
             .collect();
-        (told, !running.is_empty())
+        let mut some_run = !running.is_empty();
+        for children in nodeless {
+            let (told_now, run) = children.dismiss();
+            told.extend(told_now);
+            some_run |= run;
+        }
+        (told, some_run)
     }
 
     /// As [`retire`](Self::retire), for a child on an executor.
     ///
     /// If it was dismissed, whoever waits further out is woken, too: it waits for this end.
     pub(crate) fn retire_from_executor(self: &Arc<Self>) {
-        let mut wakers = WakeList::new();
-        let mut above = if self.is_dismissed() {
+        let above = if self.is_dismissed() {
             self.parent()
         } else {
             None
         };
         self.retire();
+        if let Some(node) = above {
+            node.wake_up();
+        }
+    }
+
+    /// Wakes those who wait further out: a child that was dismissed, and has no node, is gone.
+    pub(crate) fn wake_above(&self) {
+        if let Some(node) = self.parent() {
+            node.wake_up();
+        }
+    }
+
+    /// Wakes this frame and those around it.
+    fn wake_up(self: Arc<Self>) {
+        let mut wakers = WakeList::new();
+        let mut above = Some(self);
         while let Some(node) = above {
             let mut state = node.lock();
             wakers.push(state.waker.take());
@@ -112,5 +130,34 @@ impl Node {
             above = next;
         }
         wakers.wake_all();
+    }
+}
+
+/// Children on executors that have no nodes.
+pub(crate) trait Nodeless: Send + Sync {
+    /// Dismisses each of them; returns what was not told before, and whether there is one that still runs.
+    fn dismiss(&self) -> (Vec<FrameInfo>, bool);
+
+    fn any_runs(&self) -> bool;
+}
+
+impl Node {
+    /// Stands for the children of `nursery` that have no node; to be hung under it.
+    pub(crate) fn of_nodeless(nursery: &Arc<Node>) -> Arc<Self> {
+        let node = Self::named(FrameKind::Child, nursery.location, None);
+        node.set_anchored(Some(nursery));
+        #[cfg(feature = "task-tree")]
+        node.set_tracked(false);
+        node.change_flags(&mut node.lock(), ON_EXECUTOR | NODELESS, 0);
+        node
+    }
+
+    /// Says which children the node stands for.
+    pub(crate) fn stand_for(&self, children: Weak<dyn Nodeless>) {
+        self.lock().rare_or_new().nodeless = Some(children);
+    }
+
+    pub(super) fn nodeless(&self) -> Option<Arc<dyn Nodeless>> {
+        self.lock().rare.as_ref()?.nodeless.as_ref()?.upgrade()
     }
 }

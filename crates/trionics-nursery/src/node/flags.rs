@@ -33,12 +33,12 @@ pub(super) const OUT_OF_GRACE: u32 = 1 << 13;
 pub(super) const ON_EXECUTOR: u32 = 1 << 14;
 /// A child on an executor that is to be dropped at its next poll.
 pub(super) const DISMISSED: u32 = 1 << 15;
-/// A child on an executor that a cancellation has stopped.
-pub(super) const STOPPED: u32 = 1 << 16;
-/// A child that a thread runs and nobody can stop.
-pub(super) const ON_THREAD: u32 = 1 << 18;
+/// Stands for the children on executors that have no node.
+pub(super) const NODELESS: u32 = 1 << 16;
 /// Stands, in the frame that polls an anchored frame, for that frame.
 pub(super) const VISIT: u32 = 1 << 17;
+/// A child that a thread runs and nobody can stop.
+pub(super) const ON_THREAD: u32 = 1 << 18;
 
 /// The task tree shows this frame and those inside.
 #[cfg(feature = "task-tree")]

@@ -2,7 +2,7 @@
 
 use super::{
     Node, State,
-    flags::{ABANDONED, LIVE, WAITING},
+    flags::{ABANDONED, LIVE, NODELESS, WAITING},
 };
 use crate::sync::{Ordering, ProcessU64, ProcessUsize};
 
@@ -68,6 +68,9 @@ impl Node {
         } else {
             self.change_flags(state, 0, LIVE | WAITING)
         };
+        if after & NODELESS != 0 {
+            return;
+        }
         match (before & LIVE != 0, after & LIVE != 0) {
             (false, true) => {
                 LIVE_FRAMES.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Node,
     flags::{
-        ABANDONED, EXITING, LIVE, OWN, RETIRED, ROOT, TRACKED, UNTRACKED, VISIT, WAITING,
+        ABANDONED, EXITING, LIVE, NODELESS, OWN, RETIRED, ROOT, TRACKED, UNTRACKED, VISIT, WAITING,
         effective, requested,
     },
 };
@@ -58,7 +58,8 @@ impl Node {
                 .map(Arc::clone)
                 // No frames, but somebody who listens, and who stands for a frame elsewhere.
                 .filter(|child| {
-                    child.kind != FrameKind::CancelRequested && child.flags() & VISIT == 0
+                    child.kind != FrameKind::CancelRequested
+                        && child.flags() & (VISIT | NODELESS) == 0
                 })
                 .collect(),
         }

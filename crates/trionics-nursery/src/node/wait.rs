@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Waker};
 
 use super::{
     Node,
-    flags::{ABANDONED, HAD_TO_WAIT, LIVE, ON_EXECUTOR, WAITING, effective},
+    flags::{ABANDONED, HAD_TO_WAIT, LIVE, NODELESS, ON_EXECUTOR, WAITING, effective},
     live::EPOCH,
 };
 use crate::{report::FrameInfo, sync::Ordering, wake::WakeList};
@@ -102,11 +102,16 @@ impl Node {
 
     /// Whether any frame inside was polled since `epoch`, or is polled by an executor.
     pub(crate) fn any_inside_polled_since(self: &Arc<Self>, epoch: u64) -> bool {
+        let mut nodeless = Vec::new();
         let mut work = vec![Arc::clone(self)];
         while let Some(node) = work.pop() {
             let state = node.lock();
             for child in state.children.iter() {
                 if child.flags() & LIVE == 0 {
+                    continue;
+                }
+                if child.flags() & NODELESS != 0 {
+                    nodeless.extend(child.nodeless());
                     continue;
                 }
                 if child.is_on_executor() || child.polled.load(Ordering::Relaxed) >= epoch {
@@ -115,7 +120,7 @@ impl Node {
                 work.push(Arc::clone(child));
             }
         }
-        false
+        nodeless.iter().any(|children| children.any_runs())
     }
 
     /// Wakes the live frames inside, once.

@@ -79,8 +79,12 @@ const GUEST: usize = 1 << 3;
 const EXITING: usize = 1 << 4;
 /// It has provided, and the exit of its context is not over.
 const OWES_EXIT: usize = 1 << 5;
+/// What the nursery polls is the wait for the end of something that runs elsewhere, which nothing cuts short.
+const ELSEWHERE: usize = 1 << 6;
+/// What runs elsewhere was stopped there.
+const STOPPED: usize = 1 << 7;
 /// One reference.
-const ONE: usize = 1 << 6;
+const ONE: usize = 1 << 8;
 
 /// What the allocations of children begin with; the body's is a part of the queue.
 pub(super) struct Header {
@@ -375,10 +379,30 @@ impl Member {
         self.header().word.load(Ordering::Acquire) & OWES_EXIT != 0
     }
 
-    /// No cancellation stops the member: its block comes first, or it runs an exit.
+    /// No cancellation stops the member: its block comes first, it runs an exit, or it runs elsewhere.
     #[inline]
     pub(crate) fn is_spared(&self) -> bool {
-        self.header().word.load(Ordering::Acquire) & (GUEST | EXITING) != 0
+        self.header().word.load(Ordering::Acquire) & (GUEST | EXITING | ELSEWHERE) != 0
+    }
+
+    /// What the nursery polls is the wait for something that runs elsewhere.
+    #[inline]
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.header().word.load(Ordering::Relaxed) & ELSEWHERE != 0
+    }
+
+    /// From now on the member runs elsewhere; before anybody else sees it.
+    pub(crate) fn set_elsewhere(&self) {
+        self.header().word.fetch_or(ELSEWHERE, Ordering::Relaxed);
+    }
+
+    /// What runs elsewhere was stopped there.
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.header().word.load(Ordering::Relaxed) & STOPPED != 0
+    }
+
+    pub(crate) fn set_stopped(&self) {
+        self.header().word.fetch_or(STOPPED, Ordering::Relaxed);
     }
 
     pub(crate) fn set_guest(&self) {

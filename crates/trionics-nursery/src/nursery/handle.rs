@@ -14,7 +14,7 @@ use std::{
 use pin_project_lite::pin_project;
 use trionics_errgroup::{CancelReason, Cancelled, ChildEnded, Failure, LibraryFailure};
 
-use super::Member;
+use super::{Member, remote::Remote};
 use crate::{
     frame::RETURNS_ONCE,
     sync::{Mutex, MutexGuard, lock},
@@ -38,38 +38,115 @@ use crate::{
 /// Nothing is lost when a future that awaits `&mut handle` is dropped: the value stays for later.
 #[must_use = "await the handle for the child's value, or use `start_soon`"]
 pub struct ChildHandle<V> {
-    slot: Arc<Slot<V>>,
+    child: Whereabouts<V>,
 }
 
+enum Whereabouts<V> {
+    /// The nursery polls the child.
+    Here(Arc<Slot<V>>),
+    /// The child runs elsewhere.
+    Away(Arc<dyn Awaited<V>>),
+}
+
+/// A child of a nursery's own and its value.
 pub(super) struct Slot<V> {
-    state: Mutex<SlotState<V>>,
+    value: Value<V>,
     member: Member,
 }
 
-enum SlotState<V> {
+/// A child that runs elsewhere and its value.
+pub(super) trait Awaited<V>: Remote {
+    fn value(&self) -> &Value<V>;
+}
+
+/// A child's value, on its way to the handle.
+pub(super) struct Value<V> {
+    state: Mutex<ValueState<V>>,
+}
+
+enum ValueState<V> {
     Running(Option<Waker>),
     Ended(Result<V, ChildEnded>),
     Taken,
 }
 
-impl<V> Slot<V> {
-    fn lock(&self) -> MutexGuard<'_, SlotState<V>> {
+impl<V> Value<V> {
+    pub(super) fn awaited() -> Self {
+        Self {
+            state: Mutex::new(ValueState::Running(None)),
+        }
+    }
+
+    /// One that no handle waits for.
+    pub(super) fn unwanted() -> Self {
+        Self {
+            state: Mutex::new(ValueState::Taken),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ValueState<V>> {
         lock(&self.state)
+    }
+
+    /// The child has ended; only the first call counts.
+    pub(super) fn end(&self, result: Result<V, ChildEnded>) {
+        let waker = {
+            let mut state = self.lock();
+            let ValueState::Running(waker) = &mut *state else {
+                return;
+            };
+            let waker = waker.take();
+            *state = ValueState::Ended(result);
+            waker
+        };
+        wake_outside(waker);
+    }
+
+    fn is_there(&self) -> bool {
+        !matches!(*self.lock(), ValueState::Running(_))
+    }
+
+    fn poll(&self, member: &Member, cx: &mut Context<'_>) -> Poll<Result<V, ChildEnded>> {
+        let mut new_waker = None;
+        loop {
+            let mut state = self.lock();
+            match &mut *state {
+                ValueState::Running(Some(waker)) if waker.will_wake(cx.waker()) => {
+                    return Poll::Pending;
+                }
+                ValueState::Running(waker) => {
+                    if let Some(new) = new_waker.take() {
+                        let replaced = waker.replace(new);
+                        drop(state);
+                        drop(replaced);
+                        return Poll::Pending;
+                    }
+                }
+                ValueState::Ended(_) => {
+                    let ended = std::mem::replace(&mut *state, ValueState::Taken);
+                    drop(state);
+                    let ValueState::Ended(result) = ended else {
+                        unreachable!("matched above")
+                    };
+                    return Poll::Ready(result);
+                }
+                ValueState::Taken => {
+                    drop(state);
+                    panic!(
+                        "the handle of a {} was polled after it had returned the child's value; {RETURNS_ONCE}",
+                        member.info()
+                    );
+                }
+            }
+            drop(state);
+            new_waker = Some(cx.waker().clone());
+        }
     }
 }
 
 impl<V> Sink<V> for Arc<Slot<V>> {
     fn end(&self, result: Result<V, ChildEnded>) {
-        let waker = {
-            let mut state = self.lock();
-            let SlotState::Running(waker) = &mut *state else {
-                return;
-            };
-            let waker = waker.take();
-            *state = SlotState::Ended(result);
-            waker
-        };
-        wake_outside(waker);
+        self.value.end(result);
     }
 }
 
@@ -97,23 +174,45 @@ impl<V> ChildHandle<V> {
     #[track_caller]
     pub fn cancel(&self, reason: impl Into<Cow<'static, str>>) -> bool {
         let reason = CancelReason::Explicit(reason.into());
+        let cancelled = Cancelled::__new(reason, Location::caller());
         !self.is_finished()
-            && self
-                .slot
-                .member
-                .cancel(Cancelled::__new(reason, Location::caller()))
+            && match &self.child {
+                Whereabouts::Here(slot) => slot.member.cancel(cancelled),
+                Whereabouts::Away(child) => child.cancel(cancelled),
+            }
     }
 
     /// The child's name, if it was given one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.slot.member.name().map(|name| &**name)
+        self.member().name().map(|name| &**name)
     }
 
     /// Whether the child has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        !matches!(*self.slot.lock(), SlotState::Running(_))
+        self.value().is_there()
+    }
+
+    /// The handle of a child that runs elsewhere.
+    pub(super) fn to_elsewhere(child: Arc<dyn Awaited<V>>) -> Self {
+        Self {
+            child: Whereabouts::Away(child),
+        }
+    }
+
+    fn value(&self) -> &Value<V> {
+        match &self.child {
+            Whereabouts::Here(slot) => &slot.value,
+            Whereabouts::Away(child) => child.value(),
+        }
+    }
+
+    fn member(&self) -> &Member {
+        match &self.child {
+            Whereabouts::Here(slot) => &slot.member,
+            Whereabouts::Away(child) => child.member(),
+        }
     }
 }
 
@@ -121,40 +220,7 @@ impl<V> Future for ChildHandle<V> {
     type Output = Result<V, ChildEnded>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut new_waker = None;
-        loop {
-            let mut state = self.slot.lock();
-            match &mut *state {
-                SlotState::Running(Some(waker)) if waker.will_wake(cx.waker()) => {
-                    return Poll::Pending;
-                }
-                SlotState::Running(waker) => {
-                    if let Some(new) = new_waker.take() {
-                        let replaced = waker.replace(new);
-                        drop(state);
-                        drop(replaced);
-                        return Poll::Pending;
-                    }
-                }
-                SlotState::Ended(_) => {
-                    let ended = std::mem::replace(&mut *state, SlotState::Taken);
-                    drop(state);
-                    let SlotState::Ended(result) = ended else {
-                        unreachable!("matched above")
-                    };
-                    return Poll::Ready(result);
-                }
-                SlotState::Taken => {
-                    drop(state);
-                    panic!(
-                        "the handle of a {} was polled after it had returned the child's value; {RETURNS_ONCE}",
-                        self.slot.member.info()
-                    );
-                }
-            }
-            drop(state);
-            new_waker = Some(cx.waker().clone());
-        }
+        self.value().poll(self.member(), cx)
     }
 }
 
@@ -179,10 +245,13 @@ pub(super) type WithHandle<V, C> = Spawned<V, Arc<Slot<V>>, C>;
 /// Splits `child` into what the nursery runs and what waits for its value.
 pub(super) fn with_handle<V, C>(child: C, member: &Member) -> (WithHandle<V, C>, ChildHandle<V>) {
     let slot = Arc::new(Slot {
-        state: Mutex::new(SlotState::Running(None)),
+        value: Value::awaited(),
         member: member.clone(),
     });
-    (Spawned::new(child, Arc::clone(&slot)), ChildHandle { slot })
+    let handle = ChildHandle {
+        child: Whereabouts::Here(Arc::clone(&slot)),
+    };
+    (Spawned::new(child, slot), handle)
 }
 
 pin_project! {

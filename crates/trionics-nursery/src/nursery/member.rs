@@ -12,6 +12,7 @@ use trionics_errgroup::Cancelled;
 pub(crate) use super::child::Member;
 use super::{
     child::{Header, Ready},
+    remote::Away,
     shared::Count,
 };
 use crate::{
@@ -31,6 +32,8 @@ pub(crate) struct Queue {
     /// The node has a waker of the queue's, or is about to wake it.
     listens: AtomicBool,
     pub(super) count: Count,
+    /// The children on executors, once there was one.
+    away: OnceLock<Arc<Away>>,
     /// The nursery's body as a member.
     pub(super) body: Header,
 }
@@ -47,6 +50,7 @@ impl Queue {
             ready: Ready::new(),
             listens: AtomicBool::new(false),
             count: Count::new(limit),
+            away: OnceLock::new(),
             body: Header::of_body(name, location),
         }
     }
@@ -82,6 +86,34 @@ impl Queue {
             }
         }
         node
+    }
+
+    /// The children on executors.
+    #[inline]
+    pub(super) fn away(&self) -> &Arc<Away> {
+        match self.away.get() {
+            Some(away) => away,
+            None => self.make_away(),
+        }
+    }
+
+    #[cold]
+    fn make_away(&self) -> &Arc<Away> {
+        let away = self.away.get_or_init(|| Away::new(self.nursery()));
+        // Whoever closes the nursery on another thread either sees this or is seen here.
+        fence(Ordering::SeqCst);
+        if self.is_closed() {
+            away.close();
+        }
+        away
+    }
+
+    /// The nursery has closed: nobody waits for it any more.
+    pub(super) fn tell_closed(&self) {
+        self.count.tell_closed();
+        if let Some(away) = self.away.get() {
+            away.close();
+        }
     }
 
     /// Where the nursery was opened.
@@ -188,19 +220,6 @@ impl Member {
         self.known_cold()?.node.get()
     }
 
-    /// The member runs on an executor, at `node`; before anybody else sees the member.
-    pub(crate) fn put_on_executor(&self, node: Arc<Node>) {
-        if let Some(cold) = self.cold_or_new() {
-            let _ = cold.node.set(node);
-        }
-    }
-
-    /// The member's node, if an executor polls it.
-    #[inline]
-    pub(crate) fn node_on_executor(&self) -> Option<&Arc<Node>> {
-        self.known_node().filter(|node| node.is_on_executor())
-    }
-
     /// The member's node, made now if need be; the caller is polling the member.
     pub(crate) fn node(&self) -> &Arc<Node> {
         if self.known_node().is_none() {
@@ -261,10 +280,7 @@ impl Member {
         }
         if let Some(cold) = self.cold().get_or_init(|| None) {
             *lock(&cold.over) = true;
-            // A child on an executor keeps its place until the executor has dropped it.
-            if let Some(node) = cold.node.get()
-                && !node.is_on_executor()
-            {
+            if let Some(node) = cold.node.get() {
                 node.retire();
             }
         }

@@ -89,12 +89,15 @@ enum SeatStep<T> {
 #[inline(always)]
 fn begin_turn(seat: &mut Seat<'_>, round: u32) -> u64 {
     // Elsewhere a member has a node only if a frame opens inside it.
-    if !seat.was_polled() && seat.nursery().is_some_and(|node| node.shows_children()) {
+    if !seat.was_polled()
+        && seat.nursery().is_some_and(|node| node.shows_children())
+        && !seat.member().is_elsewhere()
+    {
         seat.member().node();
     }
     seat.begin_poll(round);
     match (seat.member().known_node(), seat.wait()) {
-        (Some(node), Some(wait)) if !node.is_on_executor() => {
+        (Some(node), Some(wait)) => {
             if node.is_abandoned() {
                 node.revive();
             }
@@ -116,8 +119,6 @@ fn strikes(seat: &mut Seat<'_>, epoch: u64, cx: &mut Context<'_>) -> bool {
         return false;
     }
     match (member.known_node(), seat.wait()) {
-        // What the nursery polls is the wait for its end, which nothing cuts short.
-        (Some(node), _) if node.is_on_executor() => false,
         (Some(node), Some(wait)) => {
             node.register(cx.waker());
             decide(node, wait, epoch, cx)
@@ -612,7 +613,7 @@ where
         }
         let closed = self.crew.close_if_empty();
         if closed {
-            self.crew.queue().count.tell_closed();
+            self.crew.queue().tell_closed();
         }
         closed
     }
@@ -657,7 +658,7 @@ where
         self.drop_removed();
         self.crew.close();
         self.drop_removed();
-        self.crew.queue().count.tell_closed();
+        self.crew.queue().tell_closed();
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<RawEnd<T, E>> {
@@ -878,7 +879,7 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
         first_panic = first_panic.or(self.crew.drop_all_removed());
         self.crew.close();
         first_panic = first_panic.or(self.crew.drop_all_removed());
-        self.crew.queue().count.tell_closed();
+        self.crew.queue().tell_closed();
         if let (None, Some(node)) = (&self.frame, self.crew.queue().known_nursery()) {
             node.retire();
         }
@@ -936,8 +937,7 @@ where
             OtherEnd::Strike
         }
         (Poll::Ready(Ok(())), Ok(())) => {
-            let on_executor = member.node_on_executor();
-            if !on_executor.is_some_and(|node| node.is_stopped()) {
+            if !member.was_stopped() {
                 child.end();
                 return Some(Ended::Well);
             }

@@ -4,16 +4,18 @@
 use std::{
     any::Any,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    pin::{Pin, pin},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
-use trionics_errgroup::{CancelReason, Cancelled, Failure};
+use trionics_errgroup::{ChildEnded, Failure};
 
+use self::line::{End, Line};
 use super::{
+    handle::{ChildHandle, Value},
     member::Member,
     spawner::{SpawnBlocking, Spawner},
 };
@@ -22,92 +24,22 @@ use crate::{
     frame::{Frame, Step, drop_body},
     node::Node,
     report::FrameKind,
-    sync::{AtomicBool, Mutex, Ordering, lock},
-    wake::wake_outside,
 };
 
-/// What the child and the nursery's wait for it share.
-struct Line<E> {
-    /// The child's place, live until the executor has dropped the child.
-    node: Arc<Node>,
-    member: Member,
-    /// The nursery has room for the child: it may run.
-    admitted: AtomicBool,
-    /// How the child ended, until the nursery takes it.
-    end: Mutex<Option<End<E>>>,
-}
+mod away;
+mod line;
 
-enum End<E> {
-    Returned(Result<(), Failure<E>>),
-    Panicked(Box<dyn Any + Send>),
-    /// A cancellation has stopped it, or its nursery has.
-    Stopped,
-    /// It was dropped without anybody having asked for it.
-    Gone,
-}
-
-impl<E> Line<E> {
-    fn new(member: &Member, nursery: &Arc<Node>, admitted: bool) -> Arc<Self> {
-        let name = member.name().map(Arc::clone);
-        let node = Node::on_executor(nursery, member.location(), name);
-        member.put_on_executor(Arc::clone(&node));
-        Arc::new(Self {
-            node,
-            member: member.clone(),
-            admitted: AtomicBool::new(admitted),
-            end: Mutex::new(None),
-        })
-    }
-
-    /// The child is the nursery's: from now on it is waited for.
-    fn hang_up(&self, nursery: &Arc<Node>) {
-        self.node.attach(Some(Arc::clone(nursery)), true);
-    }
-
-    fn is_admitted(&self) -> bool {
-        self.admitted.load(Ordering::Acquire)
-    }
-
-    fn admit(&self) {
-        if !self.is_admitted() {
-            self.admitted.store(true, Ordering::Release);
-            wake_outside(self.node.take_waker());
-        }
-    }
-
-    /// The child is gone, and its place, too.
-    fn deliver(&self, end: End<E>) {
-        let replaced = lock(&self.end).replace(end);
-        debug_assert!(replaced.is_none(), "a child ends once");
-        self.member.wake();
-    }
-
-    /// The nursery's look at whether the child has ended.
-    fn poll_end(&self) -> Poll<Result<(), Failure<E>>> {
-        let end = lock(&self.end).take();
-        Poll::Ready(match end {
-            None => return Poll::Pending,
-            Some(End::Returned(result)) => result,
-            Some(End::Panicked(payload)) => resume_unwind(payload),
-            Some(End::Gone) if !self.node.is_effective() => Err(Failure::cancelled(
-                Cancelled::__new(CancelReason::ExecutorShutDown, self.member.location()),
-            )),
-            Some(End::Gone | End::Stopped) => {
-                self.node.set_stopped();
-                Ok(())
-            }
-        })
-    }
-}
+pub(crate) use self::away::{Away, CurrentAway};
+pub(super) use self::line::Remote;
 
 /// The nursery's wait for a child that runs elsewhere; dropped before its end, it dismisses the child.
-pub(super) struct Join<E> {
-    line: Arc<Line<E>>,
+pub(super) struct Join<V, E> {
+    line: Arc<Line<V, E>>,
     over: bool,
 }
 
-impl<E> Join<E> {
-    fn new(line: &Arc<Line<E>>) -> Self {
+impl<V, E> Join<V, E> {
+    fn new(line: &Arc<Line<V, E>>) -> Self {
         Self {
             line: Arc::clone(line),
             over: false,
@@ -115,171 +47,249 @@ impl<E> Join<E> {
     }
 }
 
-impl<E> Future for Join<E> {
+impl<V, E> Future for Join<V, E> {
     type Output = Result<(), Failure<E>>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         this.line.admit();
-        // Stays so if a panic is resumed.
-        this.over = true;
-        let polled = this.line.poll_end();
-        this.over = polled.is_ready();
-        polled
+        this.line.poll_end(&mut this.over)
     }
 }
 
-impl<E> Drop for Join<E> {
+impl<V, E> Drop for Join<V, E> {
     fn drop(&mut self) {
         if !self.over {
-            self.line.node.dismiss();
+            self.line.let_go();
         }
     }
 }
 
-/// A child that is ready to be put on an executor.
-pub(super) struct ForExecutor<F, E> {
-    child: F,
-    line: Arc<Line<E>>,
+/// A child that has been put where it runs.
+pub(super) struct Remotely<V, E> {
+    line: Arc<Line<V, E>>,
+}
+
+impl<V: Send + 'static, E: Send + 'static> Remotely<V, E> {
+    pub(super) fn into_handle(self) -> ChildHandle<V> {
+        ChildHandle::to_elsewhere(self.line)
+    }
 }
 
 /// Splits `child` into what the nursery polls and what an executor is to run.
-pub(super) fn for_executor<F, E>(
-    child: F,
+pub(super) fn for_executor<V, E, C>(
+    child: C,
+    value: Value<V>,
     member: &Member,
-    nursery: &Arc<Node>,
+    away: &Arc<Away>,
     admitted: bool,
-) -> (Join<E>, ForExecutor<F, E>) {
-    let line = Line::new(member, nursery, admitted);
-    (Join::new(&line), ForExecutor { child, line })
+) -> (Join<V, E>, OnExecutor<V, E, C>)
+where
+    V: Send + 'static,
+    E: Send + 'static,
+{
+    let line = Line::to_executor(away, member, value, admitted);
+    let join = Join::new(&line);
+    let task = OnExecutor {
+        body: Some(child),
+        current: None,
+        frame: None,
+        line,
+        over: false,
+    };
+    (join, task)
 }
 
-impl<F, E> ForExecutor<F, E>
+impl<V, E, C> OnExecutor<V, E, C>
 where
-    F: Future<Output = Result<(), Failure<E>>> + Send + 'static,
+    C: Future<Output = Result<V, Failure<E>>> + Send + 'static,
+    V: Send + 'static,
     E: Send + 'static,
 {
     /// Puts the child on the executor, once the nursery has taken its half in.
-    pub(super) fn spawn_on(self, nursery: &Arc<Node>, spawner: &impl Spawner) {
-        self.line.hang_up(nursery);
-        let task = OnExecutor {
-            body: Some(self.child),
-            frame: Frame::on_executor(Arc::clone(&self.line.node)),
-            line: self.line,
-        };
+    pub(super) fn spawn_on(self, spawner: &impl Spawner) -> Remotely<V, E> {
+        let line = Arc::clone(&self.line);
         let _outside = current::clear();
-        spawner.spawn(task);
+        spawner.spawn(self);
+        Remotely { line }
     }
 }
 
 pin_project! {
     /// The child as the executor sees it.
-    struct OnExecutor<F, E> {
+    pub(super) struct OnExecutor<V, E, C> {
         #[pin]
-        body: Option<F>,
-        frame: Frame,
-        line: Arc<Line<E>>,
+        body: Option<C>,
+        // The handle that moves into the thread-local while the body is polled and there is no frame.
+        current: Option<Current>,
+        // Made once the child has got a node.
+        frame: Option<Box<Frame>>,
+        line: Arc<Line<V, E>>,
+        over: bool,
     }
 
-    impl<F, E> PinnedDrop for OnExecutor<F, E> {
+    impl<V, E, C> PinnedDrop for OnExecutor<V, E, C> {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if !this.frame.is_done() {
-                let dropped = drop_body(this.body);
-                this.frame.finish();
-                this.line.deliver(match dropped {
-                    Ok(()) => End::Gone,
-                    Err(payload) => End::Panicked(payload),
-                });
+            if !this.over {
+                this.end(Err(ChildEnded::Cancelled), End::Gone);
             }
         }
     }
 }
 
-impl<F, E> Future for OnExecutor<F, E>
+/// What one poll of a child came to, beside `Pending`.
+type Outcome<V, E> = (Result<V, ChildEnded>, End<E>);
+
+impl<V, E, C> OnExecutor<V, E, C> {
+    /// The child is over: its future and its place go, its handle and its nursery hear of it.
+    fn end(self: Pin<&mut Self>, value: Result<V, ChildEnded>, mut end: End<E>) {
+        let mut this = self.project();
+        *this.over = true;
+        let line = &**this.line;
+        // A waker of the user's that panics is the child's panic, too.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| line.value().end(value))) {
+            end = End::Panicked(payload);
+        }
+        if let Err(payload) = drop_body(this.body.as_mut()) {
+            end = End::Panicked(payload);
+        }
+        if let Some(mut frame) = this.frame.take() {
+            frame.finish();
+        }
+        line.end(end);
+    }
+}
+
+impl<V, E, C> OnExecutor<V, E, C>
 where
-    F: Future<Output = Result<(), Failure<E>>>,
+    C: Future<Output = Result<V, Failure<E>>>,
+{
+    /// Polls the child, which has no node as far as is known, and looks what has become of it.
+    fn poll_bare(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Step<C::Output> {
+        let mut this = self.project();
+        let line = &**this.line;
+        let polled = {
+            this.current.get_or_insert_with(|| line.current());
+            let _entered = current::enter(this.current);
+            let body = this.body.as_mut().as_pin_mut();
+            body.expect("a running child has its body").poll(cx)
+        };
+        if let Poll::Ready(result) = polled {
+            return Step::Ready(result);
+        }
+        line.register(cx.waker());
+        // A node that is made after this look is made by somebody who wakes the child then.
+        match line.known_node() {
+            Some(node) => {
+                let frame = this.frame.insert(new_frame(node));
+                frame.after_pending(this.body, 0, cx)
+            }
+            None if line.is_cancelled() => Step::Stopped,
+            None => Step::Pending,
+        }
+    }
+
+    /// Polls the child once.
+    fn poll_once(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Outcome<V, E>> {
+        let this = self.as_mut().project();
+        if this.frame.is_none()
+            && let Some(node) = this.line.known_node()
+        {
+            *this.frame = Some(new_frame(node));
+        }
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            let this = self.as_mut().project();
+            match this.frame {
+                Some(frame) => frame.poll_once(this.body, cx),
+                None => self.as_mut().poll_bare(cx),
+            }
+        }));
+        Some(match caught {
+            // The nursery may have said so during the poll, when no waker was there to be woken.
+            Ok(Step::Pending) if self.line.is_dismissed() => stopped(),
+            Ok(Step::Pending) => return None,
+            Ok(Step::Ready(Ok(value))) => (Ok(value), End::Returned(Ok(()))),
+            Ok(Step::Ready(Err(failure))) => (Err(ChildEnded::Failed), End::Returned(Err(failure))),
+            Ok(Step::Stopped) => stopped(),
+            Err(payload) => panicked(payload),
+        })
+    }
+}
+
+fn new_frame(node: &Arc<Node>) -> Box<Frame> {
+    Box::new(Frame::on_executor(Arc::clone(node)))
+}
+
+fn stopped<V, E>() -> Outcome<V, E> {
+    (Err(ChildEnded::Cancelled), End::Stopped)
+}
+
+fn panicked<V, E>(payload: Box<dyn Any + Send>) -> Outcome<V, E> {
+    (Err(ChildEnded::Panicked), End::Panicked(payload))
+}
+
+impl<V, E, C> Future for OnExecutor<V, E, C>
+where
+    C: Future<Output = Result<V, Failure<E>>>,
 {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        let line = this.line;
-        let node = &line.node;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let line = &self.line;
         assert!(
-            !this.frame.is_done(),
+            !self.over,
             "an executor polled a {} after it had completed; drop a task that has returned",
-            node.info()
+            line.member().info()
         );
         if !line.is_admitted() {
-            node.register(cx.waker());
-            if !line.is_admitted() && !node.is_dismissed() {
+            line.register(cx.waker());
+            if !line.is_admitted() && !line.is_dismissed() {
                 return Poll::Pending;
             }
         }
-        let end = if node.is_dismissed() {
-            Some(End::Stopped)
+        let outcome = if line.is_dismissed() {
+            Some(stopped())
         } else {
-            let (frame, body) = (&mut *this.frame, this.body.as_mut());
-            match catch_unwind(AssertUnwindSafe(|| frame.poll_once(body, cx))) {
-                // The nursery may have said so during the poll, when no waker was there to be woken.
-                Ok(Step::Pending) => node.is_dismissed().then_some(End::Stopped),
-                Ok(Step::Ready(result)) => Some(End::Returned(result)),
-                Ok(Step::Stopped) => Some(End::Stopped),
-                Err(payload) => Some(End::Panicked(payload)),
-            }
+            self.as_mut().poll_once(cx)
         };
-        let Some(mut end) = end else {
+        let Some((value, end)) = outcome else {
             return Poll::Pending;
         };
-        if let Err(payload) = drop_body(this.body) {
-            end = End::Panicked(payload);
-        }
-        this.frame.finish();
-        line.deliver(end);
+        self.end(value, end);
         Poll::Ready(())
     }
 }
 
 /// The nursery's half of work that blocks: hands it to the pool at its first poll, and waits for it.
-pub(super) struct Blocking<S, F, E>
-where
-    F: Future<Output = Result<(), Failure<E>>>,
-{
-    start: Option<(S, OnThread<F, E>)>,
-    nursery: Arc<Node>,
-    join: Join<E>,
+pub(super) struct Blocking<S, W, V, E> {
+    start: Option<(S, OnThread<W, V, E>)>,
+    join: Join<V, E>,
 }
 
-/// Prepares work that blocks, as a future that is ready at its first poll.
-pub(super) fn blocking<S, F, E>(
+/// Prepares work that blocks.
+pub(super) fn blocking<S, W, V, E>(
     pool: S,
-    work: F,
+    work: W,
     member: &Member,
-    nursery: &Arc<Node>,
-) -> Blocking<S, F, E>
-where
-    F: Future<Output = Result<(), Failure<E>>>,
-{
-    let line = Line::new(member, nursery, true);
+    away: &Arc<Away>,
+) -> (Blocking<S, W, V, E>, Remotely<V, E>) {
+    let line = Line::to_thread(away, member, Value::awaited());
     let join = Join::new(&line);
     let work = OnThread {
         work: Some(work),
-        line,
+        line: Arc::clone(&line),
     };
-    Blocking {
-        start: Some((pool, work)),
-        nursery: Arc::clone(nursery),
-        join,
-    }
+    let start = Some((pool, work));
+    (Blocking { start, join }, Remotely { line })
 }
 
-impl<S, F, E> Unpin for Blocking<S, F, E> where F: Future<Output = Result<(), Failure<E>>> {}
+impl<S, W, V, E> Unpin for Blocking<S, W, V, E> {}
 
-impl<S, F, E> Future for Blocking<S, F, E>
+impl<S, W, V, E> Future for Blocking<S, W, V, E>
 where
     S: SpawnBlocking,
-    F: Future<Output = Result<(), Failure<E>>> + Send + 'static,
+    W: FnOnce() -> Result<V, Failure<E>> + Send + 'static,
+    V: Send + 'static,
     E: Send + 'static,
 {
     type Output = Result<(), Failure<E>>;
@@ -287,7 +297,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some((pool, work)) = this.start.take() {
-            work.line.hang_up(&this.nursery);
+            // From now on it is waited for.
+            work.line.node_unless_over();
             let _outside = current::clear();
             pool.spawn_blocking(move || work.run());
         }
@@ -296,67 +307,61 @@ where
 }
 
 /// Work that blocks, on its way to a thread and there.
-struct OnThread<F, E>
-where
-    F: Future<Output = Result<(), Failure<E>>>,
-{
-    /// Ready at its first poll; taken by then.
-    work: Option<F>,
-    line: Arc<Line<E>>,
+struct OnThread<W, V, E> {
+    work: Option<W>,
+    line: Arc<Line<V, E>>,
 }
 
-impl<F, E> OnThread<F, E>
+impl<W, V, E> OnThread<W, V, E>
 where
-    F: Future<Output = Result<(), Failure<E>>>,
+    W: FnOnce() -> Result<V, Failure<E>>,
 {
     fn run(mut self) {
-        let node = Arc::clone(&self.line.node);
+        let node = self.line.node_unless_over();
+        let node = node.expect("what has not run is not over");
         // To wait for a thread is to wait: what was cancelled meanwhile does not begin.
         if !node.begin_on_thread() {
-            self.end(End::Stopped);
+            self.end(stopped());
             return;
         }
         // What runs on the thread may ask whether it is wanted, but nothing inside is stopped: whoever
         // blocks on it could not be dropped.
-        let shield = Node::new(FrameKind::Shield, self.line.member.location());
+        let shield = Node::new(FrameKind::Shield, self.line.member().location());
         shield.attach(Some(node), true);
-        let end = {
+        let outcome = {
             let mut slot = Some(Current::Node(Arc::clone(&shield)));
             let _entered = current::enter(&mut slot);
-            let mut work = pin!(self.work.take());
-            let polled = catch_unwind(AssertUnwindSafe(|| {
-                let work = work.as_mut().as_pin_mut().expect("it runs once");
-                work.poll(&mut Context::from_waker(Waker::noop()))
-            }));
-            match (polled, drop_body(work)) {
-                (Ok(Poll::Ready(result)), Ok(())) => End::Returned(result),
-                (Ok(Poll::Pending), _) => unreachable!("work that blocks does not wait"),
-                (Err(payload), _) | (_, Err(payload)) => End::Panicked(payload),
+            let work = self.work.take().expect("it runs once");
+            match catch_unwind(AssertUnwindSafe(work)) {
+                Ok(Ok(value)) => (Ok(value), End::Returned(Ok(()))),
+                Ok(Err(failure)) => (Err(ChildEnded::Failed), End::Returned(Err(failure))),
+                Err(payload) => panicked(payload),
             }
         };
         shield.retire();
-        self.end(end);
-    }
-
-    fn end(&mut self, mut end: End<E>) {
-        let _outside = current::clear();
-        let work = self.work.take();
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(work))) {
-            end = End::Panicked(payload);
-        }
-        self.line.node.retire_from_executor();
-        self.line.deliver(end);
+        self.end(outcome);
     }
 }
 
-impl<F, E> Drop for OnThread<F, E>
-where
-    F: Future<Output = Result<(), Failure<E>>>,
-{
+impl<W, V, E> OnThread<W, V, E> {
+    fn end(&mut self, (value, mut end): Outcome<V, E>) {
+        let _outside = current::clear();
+        let (work, line) = (self.work.take(), &self.line);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| line.value().end(value))) {
+            end = End::Panicked(payload);
+        }
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(work))) {
+            end = End::Panicked(payload);
+        }
+        line.end(end);
+    }
+}
+
+impl<W, V, E> Drop for OnThread<W, V, E> {
     fn drop(&mut self) {
         // The pool has dropped it uncalled.
         if self.work.is_some() {
-            self.end(End::Gone);
+            self.end((Err(ChildEnded::Cancelled), End::Gone));
         }
     }
 }

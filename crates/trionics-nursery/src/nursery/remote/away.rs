@@ -1,0 +1,190 @@
+//! The children of a nursery that are on executors, and what stands for them in the scope tree.
+
+use std::{
+    sync::{Arc, Weak},
+    task::{Wake, Waker},
+};
+
+use slab::Slab;
+
+use super::line::Remote;
+use crate::{
+    node::{Node, Nodeless},
+    report::FrameInfo,
+    sync::{Mutex, lock},
+    wake::WakeList,
+};
+
+/// The children of a nursery that are on executors.
+///
+/// A child gets a node of its own when a frame opens inside it. Until then there is one node for all of them: it hangs under
+/// the nursery's, so that a cancellation comes to them from any thread, whether or not anybody polls the nursery.
+pub(crate) struct Away {
+    /// Where a child gets its node.
+    nursery: Arc<Node>,
+    stand_in: Arc<Node>,
+    /// A leaf among the locks: nothing is woken, dropped or asked under it.
+    list: Mutex<List>,
+}
+
+struct List {
+    children: Slab<Arc<dyn Remote>>,
+    /// The nursery is over: the last child to leave takes the stand-in away.
+    closed: bool,
+}
+
+impl Away {
+    pub(crate) fn new(nursery: &Arc<Node>) -> Arc<Self> {
+        let away = Arc::new(Self {
+            nursery: Arc::clone(nursery),
+            stand_in: Node::of_nodeless(nursery),
+            list: Mutex::new(List {
+                children: Slab::new(),
+                closed: false,
+            }),
+        });
+        let itself = Arc::downgrade(&away);
+        away.stand_in.stand_for(itself as Weak<dyn Nodeless>);
+        away.listen();
+        away.stand_in.attach(Some(Arc::clone(nursery)), true);
+        away
+    }
+
+    /// From now on a cancellation that comes down the tree wakes the children.
+    fn listen(self: &Arc<Self>) {
+        self.stand_in.register(&Waker::from(Arc::clone(self)));
+    }
+
+    pub(super) fn nursery(&self) -> &Arc<Node> {
+        &self.nursery
+    }
+
+    /// What stands in the tree for a child that has no node.
+    #[inline]
+    pub(crate) fn stand_in(&self) -> &Arc<Node> {
+        &self.stand_in
+    }
+
+    /// Takes a child in, which `make` makes for the key that it gets.
+    pub(super) fn add<R: Remote + 'static>(&self, make: impl FnOnce(u32) -> Arc<R>) -> Arc<R> {
+        let mut list = lock(&self.list);
+        let place = list.children.vacant_entry();
+        let key = u32::try_from(place.key()).expect("fewer children than that fit into memory");
+        let child = make(key);
+        place.insert(Arc::clone(&child) as Arc<dyn Remote>);
+        child
+    }
+
+    /// The child with this key, which has not left.
+    pub(crate) fn child(&self, key: u32) -> Option<Arc<dyn Remote>> {
+        lock(&self.list).children.get(key as usize).cloned()
+    }
+
+    /// A child is gone, and those who would look for it here have heard of that.
+    pub(super) fn leave(&self, key: u32) {
+        let mut list = lock(&self.list);
+        let child = list.children.try_remove(key as usize);
+        let is_last = list.closed && list.children.is_empty();
+        drop(list);
+        drop(child);
+        if is_last {
+            self.end();
+        }
+    }
+
+    /// The nursery is over. Children that it has dismissed may still be on their executors.
+    pub(crate) fn close(&self) {
+        let mut list = lock(&self.list);
+        list.closed = true;
+        let is_empty = list.children.is_empty();
+        drop(list);
+        if is_empty {
+            self.end();
+        } else {
+            // Whoever waits further out is to be woken when the last one leaves.
+            self.stand_in.dismiss();
+        }
+    }
+
+    fn end(&self) {
+        if !self.stand_in.is_retired() {
+            self.stand_in.retire_from_executor();
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Remote>> {
+        let list = lock(&self.list);
+        list.children
+            .iter()
+            .map(|(_, child)| Arc::clone(child))
+            .collect()
+    }
+}
+
+/// The waker in the stand-in.
+impl Wake for Away {
+    fn wake(self: Arc<Self>) {
+        // What comes while this looks finds the waker, and what came before is seen by whoever is woken.
+        if !self.stand_in.is_retired() {
+            self.listen();
+        }
+        let mut wakers = WakeList::new();
+        for child in self.all() {
+            if child.known_node().is_none() {
+                wakers.push(child.take_waker());
+            }
+        }
+        wakers.wake_all();
+    }
+}
+
+impl Nodeless for Away {
+    fn dismiss(&self) -> (Vec<FrameInfo>, bool) {
+        let mut told = Vec::new();
+        let mut some_run = false;
+        for child in self.all() {
+            if child.is_running() {
+                some_run = true;
+                if child.dismiss() {
+                    told.push(child.member().info());
+                }
+            }
+        }
+        (told, some_run)
+    }
+
+    fn any_runs(&self) -> bool {
+        self.all().iter().any(|child| child.is_running())
+    }
+}
+
+/// A child that runs on this thread, as the current frame: it gets a node when a frame opens inside.
+pub(crate) struct CurrentAway {
+    away: Arc<Away>,
+    key: u32,
+}
+
+impl CurrentAway {
+    pub(super) fn new(away: &Arc<Away>, key: u32) -> Self {
+        Self {
+            away: Arc::clone(away),
+            key,
+        }
+    }
+
+    /// The child's node, made now if need be.
+    pub(crate) fn node(&self) -> Option<Arc<Node>> {
+        self.away.child(self.key)?.node_unless_over()
+    }
+
+    /// The child's node, if it has one.
+    pub(crate) fn known_node(&self) -> Option<Arc<Node>> {
+        self.away.child(self.key)?.known_node().cloned()
+    }
+
+    /// The child's node, or what stands for it.
+    pub(crate) fn nearest_node(&self) -> Arc<Node> {
+        self.known_node()
+            .unwrap_or_else(|| Arc::clone(&self.away.stand_in))
+    }
+}
