@@ -50,7 +50,7 @@ impl Current {
                 known.or_else(|| member.known_nursery()).cloned()
             }
             Self::Lane(lane) => lane.nearest_node(),
-            Self::Away(child) => Some(child.nearest_node()),
+            Self::Away(child) => Some(Arc::clone(child.nearest_node())),
         }
     }
 

@@ -26,8 +26,7 @@ pub use self::spawner::FuturesSpawner;
 pub(crate) use self::{child::CurrentMember, member::Member, remote::CurrentAway};
 use self::{
     child::Fits,
-    handle::{Spawned, Value},
-    remote::Remotely,
+    handle::{Awaited, Spawned, Value},
     shared::Shared,
 };
 pub use self::{
@@ -369,7 +368,7 @@ macro_rules! nursery_methods {
                 V: Send + 'static,
                 E: Send + 'static,
             {
-                self.put_on("spawn_on", spawner, child, Value::awaited()).into_handle()
+                ChildHandle::to_elsewhere(self.put_on("spawn_on", spawner, child, Value::awaited()))
             }
 
             /// Puts a child on an executor and leaves it to the nursery; otherwise as
@@ -398,22 +397,18 @@ macro_rules! nursery_methods {
                 spawner: &impl Spawner,
                 child: C,
                 value: Value<V>,
-            ) -> Remotely<V, E>
+            ) -> Arc<dyn Awaited<V>>
             where
                 C: Future<Output = Result<V, Failure<E>>> + Send + 'static,
                 V: Send + 'static,
                 E: Send + 'static,
             {
-                let mut task = None;
-                let away = self.shared.queue().away();
-                let admitted = self.shared.limit().is_none();
-                self.start_or_panic(called, |member| {
-                    let (join, its_task) =
-                        remote::for_executor(child, value, member, away, admitted);
-                    task = Some(its_task);
-                    join
-                });
-                task.expect("made with the child").spawn_on(spawner)
+                let (shared, name) = (&self.shared, self.child_name.clone());
+                let location = Location::caller();
+                match remote::put_on_executor(shared, name, location, spawner, child, value) {
+                    Some(child) => child,
+                    None => closed(called),
+                }
             }
 
             /// Runs a function that blocks on a pool of threads; returns a handle that waits for its
@@ -460,14 +455,14 @@ macro_rules! nursery_methods {
                 V: Send + 'static,
                 E: Send + 'static,
             {
-                let mut remotely = None;
+                let mut handle = None;
                 let (pool, away) = (pool.clone(), self.shared.queue().away());
                 self.start_or_panic("spawn_blocking_on", |member| {
-                    let (work, line) = remote::blocking(pool, work, member, away);
-                    remotely = Some(line);
+                    let work = remote::blocking(pool, work, member, away);
+                    handle = Some(work.handle());
                     work
                 });
-                remotely.expect("made with the child").into_handle()
+                handle.expect("made with the child")
             }
 
             /// Starts a child whose value goes to a stream of [`results`](Self::results).
@@ -695,10 +690,7 @@ macro_rules! nursery_methods {
                 C: Fits<$Child<'env, E>>,
             {
                 if self.shared.start(self.child_name.clone(), Location::caller(), make).is_err() {
-                    panic!(
-                        "`{called}` on a nursery that has closed: its body and its children had all ended; \
-                         start children while it is open"
-                    );
+                    closed(called);
                 }
             }
         }
@@ -726,6 +718,14 @@ macro_rules! nursery_methods {
 
 nursery_methods!(Nursery, AnyChild, Send);
 nursery_methods!(LocalNursery, AnyLocalChild);
+
+#[track_caller]
+fn closed(called: &str) -> ! {
+    panic!(
+        "`{called}` on a nursery that has closed: its body and its children had all ended; start children while it \
+         is open"
+    )
+}
 
 /// A child was started on a nursery that had closed.
 pub struct NurseryClosed<C> {

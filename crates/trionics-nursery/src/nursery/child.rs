@@ -27,6 +27,9 @@
 //!    borrows the crew until it is dropped, which sets `over`.
 //! 10. *One taker.* The host's waker in [`Ready`] belongs to the poll of the nursery while that is awake. Whoever turns
 //!     asleep into claimed owns it until the claim is cleared, by the very push or nudge for which it was claimed.
+//! 11. *Placed.* A [`Placed`] child has no future: in its place the crew owns the nursery's share in what is shared, which is let
+//!     go of once. The allocation is an `Arc`'s, of which all references to the member hold one share together; those who have
+//!     another share do not touch the header's word (invariant 6).
 #![allow(
     unsafe_code,
     reason = "one allocation for a child, its wakers and its place in queues"
@@ -47,7 +50,10 @@ use std::{
     task::{Context, Poll, RawWaker, RawWakerVTable, Waker},
 };
 
-use super::member::{Cold, Queue};
+use super::{
+    member::{Cold, Queue},
+    remote::Remote,
+};
 use crate::{
     current::{self, Current},
     frame::Wait,
@@ -59,11 +65,13 @@ use crate::{
 
 mod arena;
 mod crew;
+mod placed;
 mod ready;
 
 use self::arena::Place;
 pub(crate) use self::{
-    crew::{Crew, Door, Removed, Running, Seat, Turn},
+    crew::{Crew, Door, Removed, Running, Seat, ToDo, Turn},
+    placed::{Elsewhere, Placed},
     ready::Ready,
 };
 
@@ -83,8 +91,14 @@ const OWES_EXIT: usize = 1 << 5;
 const ELSEWHERE: usize = 1 << 6;
 /// What runs elsewhere was stopped there.
 const STOPPED: usize = 1 << 7;
+/// What runs elsewhere need not be polled before it has ended.
+const RESTS: usize = 1 << 8;
+/// What runs elsewhere has ended, …
+const ENDED: usize = 1 << 9;
+/// … and well: there is nothing to hear of it.
+const WELL: usize = 1 << 10;
 /// One reference.
-const ONE: usize = 1 << 8;
+const ONE: usize = 1 << 11;
 
 /// What the allocations of children begin with; the body's is a part of the queue.
 pub(super) struct Header {
@@ -138,6 +152,8 @@ struct Vtable {
     drop_future: unsafe fn(NonNull<Header>),
     /// Frees the allocation, in which there is no future any more.
     free: unsafe fn(NonNull<Header>),
+    /// The child as those who run it elsewhere know it; there as long as the caller's reference.
+    remote: unsafe fn(NonNull<Header>) -> Option<NonNull<dyn Remote>>,
 }
 
 /// The allocation. The header comes first, so that a pointer to one is a pointer to the other.
@@ -163,15 +179,9 @@ impl<F> Allocation<F> {
 
     unsafe fn free(header: NonNull<Header>) {
         // SAFETY: the last reference has gone (invariant 1), and nobody else looks at it.
-        let this = unsafe { header.as_ref() };
-        let queue = if this.word.load(Ordering::Relaxed) & KEEPS_QUEUE != 0 {
-            // SAFETY: `keep_queue` has given this away.
-            Some(unsafe { Arc::from_raw(this.queue.as_ptr()) })
-        } else {
-            None
-        };
+        let queue = unsafe { keeper(header) };
         // SAFETY: as above.
-        match unsafe { (*this.owned.get()).units } {
+        match unsafe { (*header.as_ref().owned.get()).units } {
             // SAFETY: it came from a box of this type.
             0 => drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) }),
             // SAFETY: it came from a place.
@@ -189,6 +199,7 @@ impl<F: Future> Allocation<F> {
         poll: Self::poll,
         drop_future: Self::drop_future,
         free: Self::free,
+        remote: |_| None,
     };
 
     unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>, out: *mut ()) {
@@ -206,6 +217,7 @@ const BODY_VTABLE: &Vtable = &Vtable {
     poll: |_, _, _| unreachable!("the body is polled by its nursery"),
     drop_future: |_| unreachable!("the body is dropped by its nursery"),
     free: free_body,
+    remote: |_| None,
 };
 
 unsafe fn free_body(header: NonNull<Header>) {
@@ -273,6 +285,19 @@ unsafe fn keep_queue(member: NonNull<Header>) {
         // SAFETY: the caller's.
         unsafe { Arc::increment_strong_count(header.queue.as_ptr()) };
     }
+}
+
+/// What a member holds of its queue, if it is one of the owners; to be dropped after the member.
+///
+/// # Safety
+///
+/// The last reference to the member has gone.
+unsafe fn keeper(member: NonNull<Header>) -> Option<Arc<Queue>> {
+    // SAFETY: the caller's.
+    let header = unsafe { member.as_ref() };
+    let keeps = header.word.load(Ordering::Relaxed) & KEEPS_QUEUE != 0;
+    // SAFETY: `keep_queue` has given this away.
+    keeps.then(|| unsafe { Arc::from_raw(header.queue.as_ptr()) })
 }
 
 /// A child of a nursery, or its body, as the outside sees it; a clone is the same member.
@@ -391,9 +416,21 @@ impl Member {
         self.header().word.load(Ordering::Relaxed) & ELSEWHERE != 0
     }
 
-    /// From now on the member runs elsewhere; before anybody else sees it.
+    /// From now on what the nursery polls is a wait for what runs elsewhere; before anybody else sees the member.
     pub(crate) fn set_elsewhere(&self) {
         self.header().word.fetch_or(ELSEWHERE, Ordering::Relaxed);
+    }
+
+    /// The child as those who run it elsewhere know it.
+    pub(crate) fn remote(&self) -> Option<&dyn Remote> {
+        // SAFETY: the header is there, and what comes back is as long as this reference.
+        unsafe { Some((self.header().vtable.remote)(self.header)?.as_ref()) }
+    }
+
+    /// What runs elsewhere has ended, `well` or not; its nursery is to look.
+    pub(crate) fn wake_ended(&self, well: bool) {
+        let ended = ENDED | if well { WELL } else { 0 };
+        self.wake_with(ended);
     }
 
     /// What runs elsewhere was stopped there.
@@ -440,7 +477,19 @@ impl Member {
 
     /// Puts the member into its queue, to be polled, unless it is there.
     pub(crate) fn wake(&self) {
-        if self.header().word.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED == 0 {
+        self.wake_with(0);
+    }
+
+    /// As [`wake`](Self::wake); sets `flags`, which whoever polls the member sees.
+    #[inline]
+    fn wake_with(&self, flags: usize) {
+        if self
+            .header()
+            .word
+            .fetch_or(QUEUED | flags, Ordering::AcqRel)
+            & QUEUED
+            == 0
+        {
             let ready = self.queue().ready();
             if ready.is_inside() {
                 // SAFETY: inside, and the bit was set just now.

@@ -17,6 +17,7 @@ use trionics_errgroup::{CancelReason, Cancelled, ChildEnded, Failure, LibraryFai
 use super::{Member, remote::Remote};
 use crate::{
     frame::RETURNS_ONCE,
+    report::FrameInfo,
     sync::{Mutex, MutexGuard, lock},
     wake::wake_outside,
 };
@@ -45,7 +46,16 @@ enum Whereabouts<V> {
     /// The nursery polls the child.
     Here(Arc<Slot<V>>),
     /// The child runs elsewhere.
-    Away(Arc<dyn Awaited<V>>),
+    Away(Forgotten<V>),
+}
+
+/// The handle's share in a child that runs elsewhere; a value that is left in there goes with it.
+struct Forgotten<V>(Arc<dyn Awaited<V>>);
+
+impl<V> Drop for Forgotten<V> {
+    fn drop(&mut self) {
+        self.0.value().forget();
+    }
 }
 
 /// A child of a nursery's own and its value.
@@ -102,11 +112,21 @@ impl<V> Value<V> {
         wake_outside(waker);
     }
 
+    /// Nobody waits for it any more.
+    fn forget(&self) {
+        let forgotten = std::mem::replace(&mut *self.lock(), ValueState::Taken);
+        drop(forgotten);
+    }
+
     fn is_there(&self) -> bool {
         !matches!(*self.lock(), ValueState::Running(_))
     }
 
-    fn poll(&self, member: &Member, cx: &mut Context<'_>) -> Poll<Result<V, ChildEnded>> {
+    fn poll(
+        &self,
+        child: impl FnOnce() -> FrameInfo,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<V, ChildEnded>> {
         let mut new_waker = None;
         loop {
             let mut state = self.lock();
@@ -134,7 +154,7 @@ impl<V> Value<V> {
                     drop(state);
                     panic!(
                         "the handle of a {} was polled after it had returned the child's value; {RETURNS_ONCE}",
-                        member.info()
+                        child()
                     );
                 }
             }
@@ -178,14 +198,17 @@ impl<V> ChildHandle<V> {
         !self.is_finished()
             && match &self.child {
                 Whereabouts::Here(slot) => slot.member.cancel(cancelled),
-                Whereabouts::Away(child) => child.cancel(cancelled),
+                Whereabouts::Away(child) => child.0.cancel(cancelled),
             }
     }
 
     /// The child's name, if it was given one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.member().name().map(|name| &**name)
+        match &self.child {
+            Whereabouts::Here(slot) => slot.member.name().map(|name| &**name),
+            Whereabouts::Away(child) => child.0.name(),
+        }
     }
 
     /// Whether the child has ended.
@@ -197,21 +220,22 @@ impl<V> ChildHandle<V> {
     /// The handle of a child that runs elsewhere.
     pub(super) fn to_elsewhere(child: Arc<dyn Awaited<V>>) -> Self {
         Self {
-            child: Whereabouts::Away(child),
+            child: Whereabouts::Away(Forgotten(child)),
         }
     }
 
     fn value(&self) -> &Value<V> {
         match &self.child {
             Whereabouts::Here(slot) => &slot.value,
-            Whereabouts::Away(child) => child.value(),
+            Whereabouts::Away(child) => child.0.value(),
         }
     }
 
-    fn member(&self) -> &Member {
+    /// What the child is.
+    fn info(&self) -> FrameInfo {
         match &self.child {
-            Whereabouts::Here(slot) => &slot.member,
-            Whereabouts::Away(child) => child.member(),
+            Whereabouts::Here(slot) => slot.member.info(),
+            Whereabouts::Away(child) => child.0.info(),
         }
     }
 }
@@ -220,7 +244,7 @@ impl<V> Future for ChildHandle<V> {
     type Output = Result<V, ChildEnded>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.value().poll(self.member(), cx)
+        self.value().poll(|| self.info(), cx)
     }
 }
 

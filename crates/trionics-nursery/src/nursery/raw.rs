@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use trionics_errgroup::{CancelReason, Cancelled, Failure, LibraryFailure};
 
 use super::{
-    child::{Crew, Removed, Running, Seat, Turn},
+    child::{Crew, Removed, Running, Seat, ToDo, Turn},
     finish::FinishSlot,
     handle::{forget_echoes, is_echo_of_cancellation},
     member::{Member, Queue},
@@ -915,6 +915,14 @@ fn poll_child<C, E>(mut child: Running<'_, C>) -> Option<Ended<E>>
 where
     C: ?Sized + Future<Output = Result<(), Failure<E>>>,
 {
+    match child.to_do() {
+        ToDo::Poll => {}
+        ToDo::Nothing => return None,
+        ToDo::End => {
+            child.end();
+            return Some(Ended::Well);
+        }
+    }
     let round = child.round();
     let (mut seat, mut future) = child.parts();
     let member = seat.member();

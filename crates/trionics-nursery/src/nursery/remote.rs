@@ -4,7 +4,7 @@
 use std::{
     any::Any,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -15,8 +15,10 @@ use trionics_errgroup::{ChildEnded, Failure};
 
 use self::line::{End, Line};
 use super::{
-    handle::{ChildHandle, Value},
-    member::Member,
+    Member,
+    child::Placed,
+    handle::{Awaited, ChildHandle, Value},
+    shared::Shared,
     spawner::{SpawnBlocking, Spawner},
 };
 use crate::{
@@ -24,6 +26,7 @@ use crate::{
     frame::{Frame, Step, drop_body},
     node::Node,
     report::FrameKind,
+    scope::Name,
 };
 
 mod away;
@@ -32,87 +35,44 @@ mod line;
 pub(crate) use self::away::{Away, CurrentAway};
 pub(super) use self::line::Remote;
 
-/// The nursery's wait for a child that runs elsewhere; dropped before its end, it dismisses the child.
-pub(super) struct Join<V, E> {
-    line: Arc<Line<V, E>>,
-    over: bool,
-}
-
-impl<V, E> Join<V, E> {
-    fn new(line: &Arc<Line<V, E>>) -> Self {
-        Self {
-            line: Arc::clone(line),
-            over: false,
-        }
-    }
-}
-
-impl<V, E> Future for Join<V, E> {
-    type Output = Result<(), Failure<E>>;
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        this.line.admit();
-        this.line.poll_end(&mut this.over)
-    }
-}
-
-impl<V, E> Drop for Join<V, E> {
-    fn drop(&mut self) {
-        if !self.over {
-            self.line.let_go();
-        }
-    }
-}
-
-/// A child that has been put where it runs.
-pub(super) struct Remotely<V, E> {
-    line: Arc<Line<V, E>>,
-}
-
-impl<V: Send + 'static, E: Send + 'static> Remotely<V, E> {
-    pub(super) fn into_handle(self) -> ChildHandle<V> {
-        ChildHandle::to_elsewhere(self.line)
-    }
-}
-
-/// Splits `child` into what the nursery polls and what an executor is to run.
-pub(super) fn for_executor<V, E, C>(
+/// Puts `child` on the executor as a child of the nursery; false if that has closed.
+///
+/// The value goes to the handle that comes back through `make_handle`.
+pub(super) fn put_on_executor<N, V, E, C>(
+    shared: &Shared<N>,
+    name: Option<Name>,
+    location: &'static Location<'static>,
+    spawner: &impl Spawner,
     child: C,
     value: Value<V>,
-    member: &Member,
-    away: &Arc<Away>,
-    admitted: bool,
-) -> (Join<V, E>, OnExecutor<V, E, C>)
+) -> Option<Arc<dyn Awaited<V>>>
 where
-    V: Send + 'static,
-    E: Send + 'static,
-{
-    let line = Line::to_executor(away, member, value, admitted);
-    let join = Join::new(&line);
-    let task = OnExecutor {
-        body: Some(child),
-        current: None,
-        frame: None,
-        line,
-        over: false,
-    };
-    (join, task)
-}
-
-impl<V, E, C> OnExecutor<V, E, C>
-where
+    N: ?Sized + Future<Output = Result<(), Failure<E>>>,
     C: Future<Output = Result<V, Failure<E>>> + Send + 'static,
     V: Send + 'static,
     E: Send + 'static,
 {
-    /// Puts the child on the executor, once the nursery has taken its half in.
-    pub(super) fn spawn_on(self, spawner: &impl Spawner) -> Remotely<V, E> {
-        let line = Arc::clone(&self.line);
-        let _outside = current::clear();
-        spawner.spawn(self);
-        Remotely { line }
-    }
+    let away = shared.queue().away();
+    let admitted = shared.limit().is_none();
+    let line = Line::new(away, name.clone(), location, value, admitted);
+    let placed = shared.place(name, location, line, |line| {
+        line.set_key(away.add(Arc::clone(line) as Arc<dyn Remote>));
+        if away.nursery().shows_children() {
+            line.node_unless_over();
+        }
+    });
+    let (line, member) = placed.map_err(|line| line.refuse()).ok()?;
+    let task = OnExecutor {
+        body: Some(child),
+        current: None,
+        frame: None,
+        line: Arc::clone(&line),
+        member,
+        over: false,
+    };
+    let _outside = current::clear();
+    spawner.spawn(task);
+    Some(line)
 }
 
 pin_project! {
@@ -124,7 +84,9 @@ pin_project! {
         current: Option<Current>,
         // Made once the child has got a node.
         frame: Option<Box<Frame>>,
-        line: Arc<Line<V, E>>,
+        line: Arc<Placed<Line<V, E>>>,
+        // The nursery is woken through it.
+        member: Member,
         over: bool,
     }
 
@@ -145,7 +107,7 @@ impl<V, E, C> OnExecutor<V, E, C> {
     fn end(self: Pin<&mut Self>, value: Result<V, ChildEnded>, mut end: End<E>) {
         let mut this = self.project();
         *this.over = true;
-        let line = &**this.line;
+        let line: &Line<_, _> = this.line;
         // A waker of the user's that panics is the child's panic, too.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| line.value().end(value))) {
             end = End::Panicked(payload);
@@ -156,7 +118,7 @@ impl<V, E, C> OnExecutor<V, E, C> {
         if let Some(mut frame) = this.frame.take() {
             frame.finish();
         }
-        line.end(end);
+        line.end(end, this.member);
     }
 }
 
@@ -167,9 +129,11 @@ where
     /// Polls the child, which has no node as far as is known, and looks what has become of it.
     fn poll_bare(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Step<C::Output> {
         let mut this = self.project();
-        let line = &**this.line;
+        let line: &Line<_, _> = this.line;
         let polled = {
-            this.current.get_or_insert_with(|| line.current());
+            let member = &*this.member;
+            this.current
+                .get_or_insert_with(|| Current::Away(CurrentAway::new(member.clone())));
             let _entered = current::enter(this.current);
             let body = this.body.as_mut().as_pin_mut();
             body.expect("a running child has its body").poll(cx)
@@ -239,7 +203,7 @@ where
         assert!(
             !self.over,
             "an executor polled a {} after it had completed; drop a task that has returned",
-            line.member().info()
+            line.describe()
         );
         if !line.is_admitted() {
             line.register(cx.waker());
@@ -261,9 +225,12 @@ where
 }
 
 /// The nursery's half of work that blocks: hands it to the pool at its first poll, and waits for it.
+///
+/// Dropped before the end of the work, it dismisses it.
 pub(super) struct Blocking<S, W, V, E> {
     start: Option<(S, OnThread<W, V, E>)>,
-    join: Join<V, E>,
+    line: Arc<Line<V, E>>,
+    member: Member,
 }
 
 /// Prepares work that blocks.
@@ -272,15 +239,27 @@ pub(super) fn blocking<S, W, V, E>(
     work: W,
     member: &Member,
     away: &Arc<Away>,
-) -> (Blocking<S, W, V, E>, Remotely<V, E>) {
-    let line = Line::to_thread(away, member, Value::awaited());
-    let join = Join::new(&line);
+) -> Blocking<S, W, V, E> {
+    member.set_elsewhere();
+    let name = member.name().cloned();
+    let line = Line::new(away, name, member.location(), Value::awaited(), true);
+    let line = Arc::new(line);
     let work = OnThread {
         work: Some(work),
         line: Arc::clone(&line),
+        member: member.clone(),
     };
-    let start = Some((pool, work));
-    (Blocking { start, join }, Remotely { line })
+    Blocking {
+        start: Some((pool, work)),
+        line,
+        member: member.clone(),
+    }
+}
+
+impl<S, W, V: Send + 'static, E: Send + 'static> Blocking<S, W, V, E> {
+    pub(super) fn handle(&self) -> ChildHandle<V> {
+        ChildHandle::to_elsewhere(Arc::clone(&self.line) as Arc<_>)
+    }
 }
 
 impl<S, W, V, E> Unpin for Blocking<S, W, V, E> {}
@@ -294,7 +273,7 @@ where
 {
     type Output = Result<(), Failure<E>>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if let Some((pool, work)) = this.start.take() {
             // From now on it is waited for.
@@ -302,7 +281,13 @@ where
             let _outside = current::clear();
             pool.spawn_blocking(move || work.run());
         }
-        Pin::new(&mut this.join).poll(cx)
+        this.line.poll_end(&this.member)
+    }
+}
+
+impl<S, W, V, E> Drop for Blocking<S, W, V, E> {
+    fn drop(&mut self) {
+        self.line.part();
     }
 }
 
@@ -310,6 +295,7 @@ where
 struct OnThread<W, V, E> {
     work: Option<W>,
     line: Arc<Line<V, E>>,
+    member: Member,
 }
 
 impl<W, V, E> OnThread<W, V, E>
@@ -326,7 +312,7 @@ where
         }
         // What runs on the thread may ask whether it is wanted, but nothing inside is stopped: whoever
         // blocks on it could not be dropped.
-        let shield = Node::new(FrameKind::Shield, self.line.member().location());
+        let shield = Node::new(FrameKind::Shield, self.member.location());
         shield.attach(Some(node), true);
         let outcome = {
             let mut slot = Some(Current::Node(Arc::clone(&shield)));
@@ -353,7 +339,7 @@ impl<W, V, E> OnThread<W, V, E> {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(work))) {
             end = End::Panicked(payload);
         }
-        line.end(end);
+        line.end(end, &self.member);
     }
 }
 

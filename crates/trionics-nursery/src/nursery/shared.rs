@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    child::{Child, Door, Fits},
+    child::{Child, Door, Elsewhere, Fits, Placed},
     member::{Member, Queue},
 };
 use crate::{
@@ -287,6 +287,29 @@ impl<C: ?Sized> Shared<C> {
         self.door.start(name, location, make).inspect_err(|_| {
             self.count().take_back(inside);
         })
+    }
+
+    /// Starts a child that runs elsewhere, unless the nursery has closed: see [`Door::place`].
+    #[inline]
+    pub(crate) fn place<T: Elsewhere>(
+        &self,
+        name: Option<Name>,
+        location: &'static Location<'static>,
+        shared: T,
+        know: impl FnOnce(&Arc<Placed<T>>),
+    ) -> Result<(Arc<Placed<T>>, Member), Arc<Placed<T>>>
+    where
+        C: Future<Output = T::Output>,
+    {
+        let inside = self.queue().is_inside();
+        self.count().add(inside);
+        // Who waits for room is told by a poll that there is some.
+        let rests = self.limit().is_none();
+        let placed = self.door.place(name, location, rests, shared, know);
+        if placed.is_err() {
+            self.count().take_back(inside);
+        }
+        placed
     }
 
     /// Makes a child that is to be handed in later.

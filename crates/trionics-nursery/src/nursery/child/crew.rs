@@ -13,8 +13,8 @@ use std::{
 };
 
 use super::{
-    BODY, Child, Fits, Header, KEEPS_QUEUE, Member, NewChild, ONE, QUEUED, Queue, Wait,
-    Whereabouts, drop_future, keep_queue, poll_in_place,
+    BODY, Child, ELSEWHERE, ENDED, Elsewhere, Fits, Header, KEEPS_QUEUE, Member, NewChild, ONE,
+    Placed, QUEUED, Queue, RESTS, WELL, Wait, Whereabouts, drop_future, keep_queue, poll_in_place,
     ready::{Fifo, KnownWaker, Polling},
 };
 use crate::{
@@ -719,7 +719,38 @@ impl Deref for WakerRef<'_> {
     }
 }
 
+/// What is to be done about a member in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ToDo {
+    /// It is to be polled.
+    Poll,
+    /// It runs elsewhere, and is woken at its end.
+    Nothing,
+    /// It has run elsewhere, and ended well.
+    End,
+}
+
 impl<C: ?Sized> Running<'_, C> {
+    /// What is to be done; a child that is not polled has had its turn with this.
+    #[inline]
+    pub(crate) fn to_do(&mut self) -> ToDo {
+        let word = &self.child.header().word;
+        if word.load(Ordering::Relaxed) & ELSEWHERE == 0 {
+            return ToDo::Poll;
+        }
+        let round = self.crew.round;
+        self.parts().0.begin_poll(round);
+        // Whoever says from now on that it has ended puts it into the queue.
+        let word = self.child.header().word.load(Ordering::Acquire);
+        if word & WELL != 0 {
+            ToDo::End
+        } else if word & (RESTS | ENDED) == RESTS {
+            ToDo::Nothing
+        } else {
+            ToDo::Poll
+        }
+    }
+
     /// The number of this poll of the nursery.
     pub(crate) fn round(&self) -> u32 {
         self.crew.round
@@ -830,6 +861,33 @@ impl<C: ?Sized> Door<C> {
                 child: child.retype(),
             }
             .into_future()),
+        }
+    }
+
+    /// Starts a child that runs elsewhere, unless the nursery has closed; `know` gets it before the nursery does.
+    ///
+    /// What comes back beside what is shared is the member, through which whoever runs the child says that it has ended.
+    #[inline]
+    pub(crate) fn place<T: Elsewhere>(
+        &self,
+        name: Option<Name>,
+        location: &'static Location<'static>,
+        rests: bool,
+        shared: T,
+        know: impl FnOnce(&Arc<Placed<T>>),
+    ) -> Result<(Arc<Placed<T>>, Member), Arc<Placed<T>>>
+    where
+        C: Future<Output = T::Output>,
+    {
+        let (placed, child) = Placed::new(&self.queue, name, location, rests, shared);
+        let member = child.member.clone();
+        know(&placed);
+        match self.push_checked(child) {
+            Ok(()) => Ok((placed, member)),
+            Err(refused) => {
+                drop(refused);
+                Err(placed)
+            }
         }
     }
 

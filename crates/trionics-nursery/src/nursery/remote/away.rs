@@ -10,6 +10,7 @@ use slab::Slab;
 use super::line::Remote;
 use crate::{
     node::{Node, Nodeless},
+    nursery::Member,
     report::FrameInfo,
     sync::{Mutex, lock},
     wake::WakeList,
@@ -65,19 +66,10 @@ impl Away {
         &self.stand_in
     }
 
-    /// Takes a child in, which `make` makes for the key that it gets.
-    pub(super) fn add<R: Remote + 'static>(&self, make: impl FnOnce(u32) -> Arc<R>) -> Arc<R> {
-        let mut list = lock(&self.list);
-        let place = list.children.vacant_entry();
-        let key = u32::try_from(place.key()).expect("fewer children than that fit into memory");
-        let child = make(key);
-        place.insert(Arc::clone(&child) as Arc<dyn Remote>);
-        child
-    }
-
-    /// The child with this key, which has not left.
-    pub(crate) fn child(&self, key: u32) -> Option<Arc<dyn Remote>> {
-        lock(&self.list).children.get(key as usize).cloned()
+    /// Takes a child in; returns the key by which it leaves.
+    pub(super) fn add(&self, child: Arc<dyn Remote>) -> u32 {
+        let key = lock(&self.list).children.insert(child);
+        u32::try_from(key).expect("fewer children than that fit into memory")
     }
 
     /// A child is gone, and those who would look for it here have heard of that.
@@ -146,7 +138,7 @@ impl Nodeless for Away {
             if child.is_running() {
                 some_run = true;
                 if child.dismiss() {
-                    told.push(child.member().info());
+                    told.push(child.info());
                 }
             }
         }
@@ -160,31 +152,31 @@ impl Nodeless for Away {
 
 /// A child that runs on this thread, as the current frame: it gets a node when a frame opens inside.
 pub(crate) struct CurrentAway {
-    away: Arc<Away>,
-    key: u32,
+    member: Member,
 }
 
 impl CurrentAway {
-    pub(super) fn new(away: &Arc<Away>, key: u32) -> Self {
-        Self {
-            away: Arc::clone(away),
-            key,
-        }
+    pub(super) fn new(member: Member) -> Self {
+        Self { member }
+    }
+
+    fn remote(&self) -> &dyn Remote {
+        self.member.remote().expect("it runs elsewhere")
     }
 
     /// The child's node, made now if need be.
     pub(crate) fn node(&self) -> Option<Arc<Node>> {
-        self.away.child(self.key)?.node_unless_over()
+        self.remote().node_unless_over()
     }
 
     /// The child's node, if it has one.
-    pub(crate) fn known_node(&self) -> Option<Arc<Node>> {
-        self.away.child(self.key)?.known_node().cloned()
+    pub(crate) fn known_node(&self) -> Option<&Arc<Node>> {
+        self.remote().known_node()
     }
 
     /// The child's node, or what stands for it.
-    pub(crate) fn nearest_node(&self) -> Arc<Node> {
+    pub(crate) fn nearest_node(&self) -> &Arc<Node> {
         self.known_node()
-            .unwrap_or_else(|| Arc::clone(&self.away.stand_in))
+            .unwrap_or_else(|| self.remote().stand_in())
     }
 }

@@ -2,22 +2,24 @@
 
 use std::{
     any::Any,
-    panic::resume_unwind,
+    panic::{Location, resume_unwind},
     sync::{Arc, OnceLock},
     task::{Poll, Waker},
 };
 
 use trionics_errgroup::{CancelReason, Cancelled, Failure};
 
-use super::away::{Away, CurrentAway};
+use super::away::Away;
 use crate::{
-    current::Current,
     node::Node,
     nursery::{
+        Member,
+        child::{Elsewhere, Placed},
         handle::{Awaited, Value},
-        member::Member,
     },
-    sync::{AtomicU8, Mutex, MutexGuard, Ordering, lock},
+    report::{FrameInfo, FrameKind},
+    scope::Name,
+    sync::{AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering, lock},
     wake::wake_outside,
 };
 
@@ -36,9 +38,10 @@ const LEFT: u8 = 1 << 5;
 
 pub(super) struct Line<V, E> {
     away: Arc<Away>,
-    /// The child's place among those that are away; none for work on a thread.
-    key: Option<u32>,
-    member: Member,
+    /// The child's place among those that are away.
+    key: AtomicU32,
+    name: Option<Name>,
+    location: &'static Location<'static>,
     /// What holds of the child, as bits; written under the lock, read without it.
     flags: AtomicU8,
     /// The child's place in the scope tree, made when a frame opens inside it or when it is cancelled alone.
@@ -46,6 +49,9 @@ pub(super) struct Line<V, E> {
     value: Value<V>,
     state: Mutex<State<E>>,
 }
+
+/// It has no place there: work on a thread always has a node.
+const NO_KEY: u32 = u32::MAX;
 
 struct State<E> {
     /// Wakes the executor's task of a child that has no node.
@@ -65,13 +71,18 @@ pub(super) enum End<E> {
 
 /// A child that runs elsewhere, whatever it returns.
 pub(crate) trait Remote: Send + Sync {
-    fn member(&self) -> &Member;
+    fn name(&self) -> Option<&str>;
+
+    fn info(&self) -> FrameInfo;
 
     /// The child's node, if it has one.
     fn known_node(&self) -> Option<&Arc<Node>>;
 
     /// The child's node, made now if need be; none once the child is over.
     fn node_unless_over(&self) -> Option<Arc<Node>>;
+
+    /// What stands in the tree for a child that has no node.
+    fn stand_in(&self) -> &Arc<Node>;
 
     /// It has not come to its end.
     fn is_running(&self) -> bool;
@@ -87,19 +98,20 @@ pub(crate) trait Remote: Send + Sync {
 }
 
 impl<V, E> Line<V, E> {
-    fn new(
+    /// To a child that is to wait where it runs until it is `admitted`.
+    pub(super) fn new(
         away: &Arc<Away>,
-        key: Option<u32>,
-        member: &Member,
+        name: Option<Name>,
+        location: &'static Location<'static>,
         value: Value<V>,
-        flags: u8,
+        admitted: bool,
     ) -> Self {
-        member.set_elsewhere();
         Self {
             away: Arc::clone(away),
-            key,
-            member: member.clone(),
-            flags: AtomicU8::new(flags),
+            key: AtomicU32::new(NO_KEY),
+            name,
+            location,
+            flags: AtomicU8::new(if admitted { ADMITTED } else { 0 }),
             node: OnceLock::new(),
             value,
             state: Mutex::new(State {
@@ -109,28 +121,9 @@ impl<V, E> Line<V, E> {
         }
     }
 
-    /// The line to a child on an executor, which waits there until it is `admitted`.
-    pub(super) fn to_executor(
-        away: &Arc<Away>,
-        member: &Member,
-        value: Value<V>,
-        admitted: bool,
-    ) -> Arc<Self>
-    where
-        V: Send + 'static,
-        E: Send + 'static,
-    {
-        let flags = if admitted { ADMITTED } else { 0 };
-        let line = away.add(|key| Arc::new(Self::new(away, Some(key), member, value, flags)));
-        if away.nursery().shows_children() {
-            line.make_node();
-        }
-        line
-    }
-
-    /// The line to work on a thread.
-    pub(super) fn to_thread(away: &Arc<Away>, member: &Member, value: Value<V>) -> Arc<Self> {
-        Arc::new(Self::new(away, None, member, value, ADMITTED))
+    /// The child is among those that are away; before anybody else knows of it.
+    pub(super) fn set_key(&self, key: u32) {
+        self.key.store(key, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<E>> {
@@ -149,18 +142,8 @@ impl<V, E> Line<V, E> {
         before
     }
 
-    pub(super) fn member(&self) -> &Member {
-        &self.member
-    }
-
     pub(super) fn value(&self) -> &Value<V> {
         &self.value
-    }
-
-    /// The child as the current frame of the thread that polls it.
-    pub(super) fn current(&self) -> Current {
-        let key = self.key.expect("an executor's child is among those away");
-        Current::Away(CurrentAway::new(&self.away, key))
     }
 
     #[inline]
@@ -183,8 +166,8 @@ impl<V, E> Line<V, E> {
     #[cold]
     fn make_node(&self) {
         let nursery = self.away.nursery();
-        let name = self.member.name().cloned();
-        let mut node = Some(Node::on_executor(nursery, self.member.location(), name));
+        let node = Node::on_executor(nursery, self.location, self.name.clone());
+        let mut node = Some(node);
         if let Some(node) = &node {
             node.note_poll();
             node.attach(Some(Arc::clone(nursery)), true);
@@ -266,8 +249,8 @@ impl<V, E> Line<V, E> {
         told
     }
 
-    /// The child's future is gone; its place goes, and the nursery hears of its end.
-    pub(super) fn end(&self, end: End<E>) {
+    /// The child's future is gone; its place goes, and the nursery hears of its end through `member`.
+    pub(super) fn end(&self, end: End<E>, member: &Member) {
         let mut state = self.lock();
         self.set(&mut state, OVER);
         if let Some(node) = self.known_node() {
@@ -277,11 +260,11 @@ impl<V, E> Line<V, E> {
             }
             state = self.lock();
         }
-        let mut flags = DELIVERED;
-        match end {
-            End::Returned(Ok(())) => flags |= WELL,
-            end => state.end = Some(end),
+        let well = matches!(end, End::Returned(Ok(())));
+        if !well {
+            state.end = Some(end);
         }
+        let flags = DELIVERED | if well { WELL } else { 0 };
         let before = self.set(&mut state, flags);
         debug_assert!(before & DELIVERED == 0, "a child ends once");
         let waker = state.waker.take();
@@ -293,43 +276,33 @@ impl<V, E> Line<V, E> {
         if before & LEFT != 0 {
             self.leave();
         } else {
-            self.member.wake();
+            member.wake_ended(well);
         }
     }
 
-    /// The nursery's look at whether the child has ended; it is taken out of the list of those that are away then.
-    ///
-    /// `over` is set before a panic of the child is resumed.
-    #[inline]
-    pub(super) fn poll_end(&self, over: &mut bool) -> Poll<Result<(), Failure<E>>> {
+    /// The nursery's look at whether the child has ended.
+    pub(super) fn poll_end(&self, member: &Member) -> Poll<Result<(), Failure<E>>> {
+        self.admit();
         let flags = self.flags();
         if flags & DELIVERED == 0 {
             return Poll::Pending;
         }
-        *over = true;
-        self.leave();
-        Poll::Ready(if flags & WELL == 0 {
-            self.take_end()
-        } else {
-            Ok(())
-        })
-    }
-
-    #[cold]
-    fn take_end(&self) -> Result<(), Failure<E>> {
+        if flags & WELL != 0 {
+            return Poll::Ready(Ok(()));
+        }
         let end = self.lock().end.take();
-        match end.expect("it is taken once") {
+        Poll::Ready(match end.expect("it is taken once") {
             End::Returned(result) => result,
             End::Panicked(payload) => resume_unwind(payload),
             End::Gone if !self.is_effective() => Err(Failure::cancelled(Cancelled::__new(
                 CancelReason::ExecutorShutDown,
-                self.member.location(),
+                self.location,
             ))),
             End::Gone | End::Stopped => {
-                self.member.set_stopped();
+                member.set_stopped();
                 Ok(())
             }
-        }
+        })
     }
 
     fn is_effective(&self) -> bool {
@@ -337,26 +310,56 @@ impl<V, E> Line<V, E> {
         node.unwrap_or_else(|| self.away.stand_in()).is_effective()
     }
 
-    /// The nursery lets go of a child that may still run: it is dismissed.
-    pub(super) fn let_go(&self) {
-        let before = self.set(&mut self.lock(), LEFT);
-        if before & DELIVERED != 0 {
-            self.leave();
-        } else {
+    /// The nursery lets go of a child; one that may still run is dismissed.
+    pub(super) fn part(&self) {
+        if self.flags() & DELIVERED == 0 && self.set(&mut self.lock(), LEFT) & DELIVERED == 0 {
             self.dismiss();
+        } else {
+            self.leave();
         }
     }
 
+    /// The nursery has closed before it could take the child in.
+    pub(super) fn refuse(&self) {
+        self.set(&mut self.lock(), OVER | DELIVERED);
+        if let Some(node) = self.known_node() {
+            node.retire();
+        }
+        self.leave();
+    }
+
+    /// What the child is.
+    pub(super) fn describe(&self) -> FrameInfo {
+        FrameInfo::new(FrameKind::Child, self.name.clone(), self.location)
+    }
+
     fn leave(&self) {
-        if let Some(key) = self.key {
+        let key = self.key.load(Ordering::Relaxed);
+        if key != NO_KEY {
             self.away.leave(key);
         }
     }
 }
 
+impl<V: Send + 'static, E: Send + 'static> Elsewhere for Line<V, E> {
+    type Output = Result<(), Failure<E>>;
+
+    fn poll(&self, member: &Member) -> Poll<Self::Output> {
+        self.poll_end(member)
+    }
+
+    fn let_go(&self) {
+        self.part();
+    }
+}
+
 impl<V: Send, E: Send> Remote for Line<V, E> {
-    fn member(&self) -> &Member {
-        &self.member
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn info(&self) -> FrameInfo {
+        self.describe()
     }
 
     fn known_node(&self) -> Option<&Arc<Node>> {
@@ -365,6 +368,10 @@ impl<V: Send, E: Send> Remote for Line<V, E> {
 
     fn node_unless_over(&self) -> Option<Arc<Node>> {
         self.node_unless_over()
+    }
+
+    fn stand_in(&self) -> &Arc<Node> {
+        self.away.stand_in()
     }
 
     fn is_running(&self) -> bool {
@@ -393,5 +400,49 @@ impl<V: Send, E: Send> Remote for Line<V, E> {
 impl<V: Send, E: Send> Awaited<V> for Line<V, E> {
     fn value(&self) -> &Value<V> {
         &self.value
+    }
+}
+
+impl<T: Remote> Remote for Placed<T> {
+    fn name(&self) -> Option<&str> {
+        (**self).name()
+    }
+
+    fn info(&self) -> FrameInfo {
+        (**self).info()
+    }
+
+    fn known_node(&self) -> Option<&Arc<Node>> {
+        (**self).known_node()
+    }
+
+    fn node_unless_over(&self) -> Option<Arc<Node>> {
+        (**self).node_unless_over()
+    }
+
+    fn stand_in(&self) -> &Arc<Node> {
+        (**self).stand_in()
+    }
+
+    fn is_running(&self) -> bool {
+        (**self).is_running()
+    }
+
+    fn dismiss(&self) -> bool {
+        (**self).dismiss()
+    }
+
+    fn take_waker(&self) -> Option<Waker> {
+        (**self).take_waker()
+    }
+
+    fn cancel(&self, cancelled: Cancelled) -> bool {
+        (**self).cancel(cancelled)
+    }
+}
+
+impl<V, T: Awaited<V>> Awaited<V> for Placed<T> {
+    fn value(&self) -> &Value<V> {
+        (**self).value()
     }
 }
