@@ -23,11 +23,15 @@ mod start;
 
 #[cfg(feature = "futures")]
 pub use self::spawner::FuturesSpawner;
-pub(crate) use self::{child::CurrentMember, member::Member, remote::CurrentAway};
 use self::{
     child::Fits,
-    handle::{Awaited, Spawned, Value},
+    handle::{Spawned, ValueState},
+    remote::Remotely,
     shared::Shared,
+};
+pub(crate) use self::{
+    child::{CurrentAway, CurrentMember},
+    member::Member,
 };
 pub use self::{
     finish::Finish,
@@ -368,7 +372,7 @@ macro_rules! nursery_methods {
                 V: Send + 'static,
                 E: Send + 'static,
             {
-                ChildHandle::to_elsewhere(self.put_on("spawn_on", spawner, child, Value::awaited()))
+                self.put_on("spawn_on", spawner, child, ValueState::awaited()).into_handle()
             }
 
             /// Puts a child on an executor and leaves it to the nursery; otherwise as
@@ -387,7 +391,7 @@ macro_rules! nursery_methods {
                 C: Future<Output = Result<(), Failure<E>>> + Send + 'static,
                 E: Send + 'static,
             {
-                self.put_on("start_soon_on", spawner, child, Value::unwanted());
+                self.put_on("start_soon_on", spawner, child, ValueState::unwanted());
             }
 
             #[track_caller]
@@ -396,8 +400,8 @@ macro_rules! nursery_methods {
                 called: &str,
                 spawner: &impl Spawner,
                 child: C,
-                value: Value<V>,
-            ) -> Arc<dyn Awaited<V>>
+                value: ValueState<V>,
+            ) -> Remotely<V, E>
             where
                 C: Future<Output = Result<V, Failure<E>>> + Send + 'static,
                 V: Send + 'static,

@@ -27,9 +27,9 @@
 //!    borrows the crew until it is dropped, which sets `over`.
 //! 10. *One taker.* The host's waker in [`Ready`] belongs to the poll of the nursery while that is awake. Whoever turns
 //!     asleep into claimed owns it until the claim is cleared, by the very push or nudge for which it was claimed.
-//! 11. *Placed.* A [`Placed`] child has no future: in its place the crew owns the nursery's share in what is shared, which is let
-//!     go of once. The allocation is an `Arc`'s, of which all references to the member hold one share together; those who have
-//!     another share do not touch the header's word (invariant 6).
+//! 11. *Shared.* A child that runs elsewhere has no future: in its place the crew owns the nursery's part in what is shared
+//!     ([`Elsewhere`]), which is let go of once. What is shared is of the type that its [`Share`]s say, is never touched but
+//!     through shared references, and is dropped with the last reference to the member.
 #![allow(
     unsafe_code,
     reason = "one allocation for a child, its wakers and its place in queues"
@@ -71,7 +71,7 @@ mod ready;
 use self::arena::Place;
 pub(crate) use self::{
     crew::{Crew, Door, Removed, Running, Seat, ToDo, Turn},
-    placed::{Elsewhere, Placed},
+    placed::{CurrentAway, Elsewhere, Part, Share},
     ready::Ready,
 };
 
@@ -152,8 +152,10 @@ struct Vtable {
     drop_future: unsafe fn(NonNull<Header>),
     /// Frees the allocation, in which there is no future any more.
     free: unsafe fn(NonNull<Header>),
-    /// The child as those who run it elsewhere know it; there as long as the caller's reference.
-    remote: unsafe fn(NonNull<Header>) -> Option<NonNull<dyn Remote>>,
+    /// Drops what a child that runs elsewhere shares with the nursery, before its place is used again.
+    drop_shared: unsafe fn(NonNull<Header>),
+    /// A child that runs elsewhere as those who run it know it.
+    remote: unsafe fn(NonNull<Header>) -> NonNull<dyn Remote>,
 }
 
 /// The allocation. The header comes first, so that a pointer to one is a pointer to the other.
@@ -199,7 +201,8 @@ impl<F: Future> Allocation<F> {
         poll: Self::poll,
         drop_future: Self::drop_future,
         free: Self::free,
-        remote: |_| None,
+        drop_shared: |_| {},
+        remote: |_| unreachable!("the nursery polls it"),
     };
 
     unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>, out: *mut ()) {
@@ -217,7 +220,8 @@ const BODY_VTABLE: &Vtable = &Vtable {
     poll: |_, _, _| unreachable!("the body is polled by its nursery"),
     drop_future: |_| unreachable!("the body is dropped by its nursery"),
     free: free_body,
-    remote: |_| None,
+    drop_shared: |_| {},
+    remote: |_| unreachable!("the nursery polls it"),
 };
 
 unsafe fn free_body(header: NonNull<Header>) {
@@ -419,12 +423,6 @@ impl Member {
     /// From now on what the nursery polls is a wait for what runs elsewhere; before anybody else sees the member.
     pub(crate) fn set_elsewhere(&self) {
         self.header().word.fetch_or(ELSEWHERE, Ordering::Relaxed);
-    }
-
-    /// The child as those who run it elsewhere know it.
-    pub(crate) fn remote(&self) -> Option<&dyn Remote> {
-        // SAFETY: the header is there, and what comes back is as long as this reference.
-        unsafe { Some((self.header().vtable.remote)(self.header)?.as_ref()) }
     }
 
     /// What runs elsewhere has ended, `well` or not; its nursery is to look.

@@ -5,6 +5,8 @@ use std::{
     fmt,
     future::Future,
     marker::PhantomData,
+    mem,
+    ops::Deref,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
@@ -14,11 +16,11 @@ use std::{
 use pin_project_lite::pin_project;
 use trionics_errgroup::{CancelReason, Cancelled, ChildEnded, Failure, LibraryFailure};
 
-use super::{Member, remote::Remote};
+use super::{Member, child::Part, remote::Remote};
 use crate::{
     frame::RETURNS_ONCE,
     report::FrameInfo,
-    sync::{Mutex, MutexGuard, lock},
+    sync::{Mutex, lock},
     wake::wake_outside,
 };
 
@@ -45,128 +47,108 @@ pub struct ChildHandle<V> {
 enum Whereabouts<V> {
     /// The nursery polls the child.
     Here(Arc<Slot<V>>),
-    /// The child runs elsewhere.
-    Away(Forgotten<V>),
-}
-
-/// The handle's share in a child that runs elsewhere; a value that is left in there goes with it.
-struct Forgotten<V>(Arc<dyn Awaited<V>>);
-
-impl<V> Drop for Forgotten<V> {
-    fn drop(&mut self) {
-        self.0.value().forget();
-    }
+    /// The child runs on an executor.
+    Away(Forgotten<V, Part<dyn Awaited<V>>>),
+    /// The child runs on a thread.
+    OnThread(Forgotten<V, Arc<dyn Awaited<V>>>),
 }
 
 /// A child of a nursery's own and its value.
 pub(super) struct Slot<V> {
-    value: Value<V>,
+    value: Mutex<ValueState<V>>,
     member: Member,
 }
 
 /// A child that runs elsewhere and its value.
 pub(super) trait Awaited<V>: Remote {
-    fn value(&self) -> &Value<V>;
+    /// The handle's look at the value: see [`ValueState::look`].
+    fn look(&self, waker: &Waker, new: &mut Option<Waker>) -> Look<V>;
+
+    fn is_there(&self) -> bool;
+
+    /// Nobody waits for the value any more.
+    fn forget(&self);
+}
+
+/// The handle's share in a child that runs elsewhere; a value that is left in there goes with it.
+struct Forgotten<V, S: Deref<Target = dyn Awaited<V>>>(S);
+
+impl<V, S: Deref<Target = dyn Awaited<V>>> Drop for Forgotten<V, S> {
+    fn drop(&mut self) {
+        self.0.forget();
+    }
 }
 
 /// A child's value, on its way to the handle.
-pub(super) struct Value<V> {
-    state: Mutex<ValueState<V>>,
-}
-
-enum ValueState<V> {
+pub(super) enum ValueState<V> {
     Running(Option<Waker>),
     Ended(Result<V, ChildEnded>),
     Taken,
 }
 
-impl<V> Value<V> {
+/// What the handle finds.
+pub(super) enum Look<V> {
+    Ready(Result<V, ChildEnded>),
+    Pending,
+    /// It is to come again with a waker of its own.
+    NeedsWaker,
+    Taken,
+}
+
+impl<V> ValueState<V> {
     pub(super) fn awaited() -> Self {
-        Self {
-            state: Mutex::new(ValueState::Running(None)),
-        }
+        Self::Running(None)
     }
 
     /// One that no handle waits for.
     pub(super) fn unwanted() -> Self {
-        Self {
-            state: Mutex::new(ValueState::Taken),
+        Self::Taken
+    }
+
+    /// The child has ended; only the first call counts. What comes back is to be woken, and dropped, without the lock.
+    #[inline]
+    pub(super) fn end(
+        &mut self,
+        result: Result<V, ChildEnded>,
+    ) -> (Option<Waker>, Option<Result<V, ChildEnded>>) {
+        match self {
+            Self::Running(waker) => {
+                let waker = waker.take();
+                *self = Self::Ended(result);
+                (waker, None)
+            }
+            Self::Ended(_) | Self::Taken => (None, Some(result)),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, ValueState<V>> {
-        lock(&self.state)
+    pub(super) fn is_there(&self) -> bool {
+        !matches!(self, Self::Running(_))
     }
 
-    /// The child has ended; only the first call counts.
-    pub(super) fn end(&self, result: Result<V, ChildEnded>) {
-        let waker = {
-            let mut state = self.lock();
-            let ValueState::Running(waker) = &mut *state else {
-                return;
-            };
-            let waker = waker.take();
-            *state = ValueState::Ended(result);
-            waker
-        };
-        wake_outside(waker);
-    }
-
-    /// Nobody waits for it any more.
-    fn forget(&self) {
-        let forgotten = std::mem::replace(&mut *self.lock(), ValueState::Taken);
-        drop(forgotten);
-    }
-
-    fn is_there(&self) -> bool {
-        !matches!(*self.lock(), ValueState::Running(_))
-    }
-
-    fn poll(
-        &self,
-        child: impl FnOnce() -> FrameInfo,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<V, ChildEnded>> {
-        let mut new_waker = None;
-        loop {
-            let mut state = self.lock();
-            match &mut *state {
-                ValueState::Running(Some(waker)) if waker.will_wake(cx.waker()) => {
-                    return Poll::Pending;
-                }
-                ValueState::Running(waker) => {
-                    if let Some(new) = new_waker.take() {
-                        let replaced = waker.replace(new);
-                        drop(state);
-                        drop(replaced);
-                        return Poll::Pending;
-                    }
-                }
-                ValueState::Ended(_) => {
-                    let ended = std::mem::replace(&mut *state, ValueState::Taken);
-                    drop(state);
-                    let ValueState::Ended(result) = ended else {
-                        unreachable!("matched above")
-                    };
-                    return Poll::Ready(result);
-                }
-                ValueState::Taken => {
-                    drop(state);
-                    panic!(
-                        "the handle of a {} was polled after it had returned the child's value; {RETURNS_ONCE}",
-                        child()
-                    );
-                }
+    /// The handle's look, in a poll with `waker`; a `new` waker, a clone of that, is kept in exchange for the one before, which
+    /// is to be dropped without the lock.
+    pub(super) fn look(&mut self, waker: &Waker, new: &mut Option<Waker>) -> Look<V> {
+        match self {
+            Self::Running(Some(known)) if known.will_wake(waker) => Look::Pending,
+            Self::Running(known) if new.is_some() => {
+                mem::swap(known, new);
+                Look::Pending
             }
-            drop(state);
-            new_waker = Some(cx.waker().clone());
+            Self::Running(_) => Look::NeedsWaker,
+            Self::Ended(_) => match mem::replace(self, Self::Taken) {
+                Self::Ended(result) => Look::Ready(result),
+                _ => unreachable!("matched above"),
+            },
+            Self::Taken => Look::Taken,
         }
     }
 }
 
 impl<V> Sink<V> for Arc<Slot<V>> {
     fn end(&self, result: Result<V, ChildEnded>) {
-        self.value.end(result);
+        let (waker, unwanted) = lock(&self.value).end(result);
+        drop(unwanted);
+        wake_outside(waker);
     }
 }
 
@@ -199,6 +181,7 @@ impl<V> ChildHandle<V> {
             && match &self.child {
                 Whereabouts::Here(slot) => slot.member.cancel(cancelled),
                 Whereabouts::Away(child) => child.0.cancel(cancelled),
+                Whereabouts::OnThread(child) => child.0.cancel(cancelled),
             }
     }
 
@@ -208,26 +191,31 @@ impl<V> ChildHandle<V> {
         match &self.child {
             Whereabouts::Here(slot) => slot.member.name().map(|name| &**name),
             Whereabouts::Away(child) => child.0.name(),
+            Whereabouts::OnThread(child) => child.0.name(),
         }
     }
 
     /// Whether the child has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.value().is_there()
+        match &self.child {
+            Whereabouts::Here(slot) => lock(&slot.value).is_there(),
+            Whereabouts::Away(child) => child.0.is_there(),
+            Whereabouts::OnThread(child) => child.0.is_there(),
+        }
     }
 
-    /// The handle of a child that runs elsewhere.
-    pub(super) fn to_elsewhere(child: Arc<dyn Awaited<V>>) -> Self {
+    /// The handle of a child on an executor.
+    pub(super) fn to_executor(child: Part<dyn Awaited<V>>) -> Self {
         Self {
             child: Whereabouts::Away(Forgotten(child)),
         }
     }
 
-    fn value(&self) -> &Value<V> {
-        match &self.child {
-            Whereabouts::Here(slot) => &slot.value,
-            Whereabouts::Away(child) => child.0.value(),
+    /// The handle of a child on a thread.
+    pub(super) fn to_thread(child: Arc<dyn Awaited<V>>) -> Self {
+        Self {
+            child: Whereabouts::OnThread(Forgotten(child)),
         }
     }
 
@@ -236,6 +224,7 @@ impl<V> ChildHandle<V> {
         match &self.child {
             Whereabouts::Here(slot) => slot.member.info(),
             Whereabouts::Away(child) => child.0.info(),
+            Whereabouts::OnThread(child) => child.0.info(),
         }
     }
 }
@@ -244,7 +233,23 @@ impl<V> Future for ChildHandle<V> {
     type Output = Result<V, ChildEnded>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.value().poll(|| self.info(), cx)
+        let mut new_waker = None;
+        loop {
+            let look = match &self.child {
+                Whereabouts::Here(slot) => lock(&slot.value).look(cx.waker(), &mut new_waker),
+                Whereabouts::Away(child) => child.0.look(cx.waker(), &mut new_waker),
+                Whereabouts::OnThread(child) => child.0.look(cx.waker(), &mut new_waker),
+            };
+            match look {
+                Look::Ready(result) => return Poll::Ready(result),
+                Look::Pending => return Poll::Pending,
+                Look::NeedsWaker => new_waker = Some(cx.waker().clone()),
+                Look::Taken => panic!(
+                    "the handle of a {} was polled after it had returned the child's value; {RETURNS_ONCE}",
+                    self.info()
+                ),
+            }
+        }
     }
 }
 
@@ -269,7 +274,7 @@ pub(super) type WithHandle<V, C> = Spawned<V, Arc<Slot<V>>, C>;
 /// Splits `child` into what the nursery runs and what waits for its value.
 pub(super) fn with_handle<V, C>(child: C, member: &Member) -> (WithHandle<V, C>, ChildHandle<V>) {
     let slot = Arc::new(Slot {
-        value: Value::awaited(),
+        value: Mutex::new(ValueState::awaited()),
         member: member.clone(),
     });
     let handle = ChildHandle {

@@ -919,7 +919,7 @@ where
         ToDo::Poll => {}
         ToDo::Nothing => return None,
         ToDo::End => {
-            child.end();
+            child.end_of_elsewhere();
             return Some(Ended::Well);
         }
     }

@@ -16,8 +16,8 @@ use trionics_errgroup::{ChildEnded, Failure};
 use self::line::{End, Line};
 use super::{
     Member,
-    child::Placed,
-    handle::{Awaited, ChildHandle, Value},
+    child::Share,
+    handle::{ChildHandle, ValueState},
     shared::Shared,
     spawner::{SpawnBlocking, Spawner},
 };
@@ -32,20 +32,28 @@ use crate::{
 mod away;
 mod line;
 
-pub(crate) use self::away::{Away, CurrentAway};
-pub(super) use self::line::Remote;
+pub(crate) use self::{away::Away, line::Remote};
 
-/// Puts `child` on the executor as a child of the nursery; false if that has closed.
-///
-/// The value goes to the handle that comes back through `make_handle`.
+/// A child that has been put on an executor.
+pub(super) struct Remotely<V, E> {
+    line: Share<Line<V, E>>,
+}
+
+impl<V: Send + 'static, E: Send + 'static> Remotely<V, E> {
+    pub(super) fn into_handle(self) -> ChildHandle<V> {
+        ChildHandle::to_executor(self.line.into_part(|line| line as _))
+    }
+}
+
+/// Puts `child` on the executor as a child of the nursery, unless that has closed.
 pub(super) fn put_on_executor<N, V, E, C>(
     shared: &Shared<N>,
     name: Option<Name>,
     location: &'static Location<'static>,
     spawner: &impl Spawner,
     child: C,
-    value: Value<V>,
-) -> Option<Arc<dyn Awaited<V>>>
+    value: ValueState<V>,
+) -> Option<Remotely<V, E>>
 where
     N: ?Sized + Future<Output = Result<(), Failure<E>>>,
     C: Future<Output = Result<V, Failure<E>>> + Send + 'static,
@@ -56,23 +64,22 @@ where
     let admitted = shared.limit().is_none();
     let line = Line::new(away, name.clone(), location, value, admitted);
     let placed = shared.place(name, location, line, |line| {
-        line.set_key(away.add(Arc::clone(line) as Arc<dyn Remote>));
+        line.set_key(away.add(Share::clone(line).into_part(|line| line as _)));
         if away.nursery().shows_children() {
             line.node_unless_over();
         }
     });
-    let (line, member) = placed.map_err(|line| line.refuse()).ok()?;
+    let line = placed.map_err(|line| line.refuse()).ok()?;
     let task = OnExecutor {
         body: Some(child),
-        current: None,
         frame: None,
-        line: Arc::clone(&line),
-        member,
+        line: Share::clone(&line),
+        was_polled: false,
         over: false,
     };
     let _outside = current::clear();
     spawner.spawn(task);
-    Some(line)
+    Some(Remotely { line })
 }
 
 pin_project! {
@@ -80,13 +87,10 @@ pin_project! {
     pub(super) struct OnExecutor<V, E, C> {
         #[pin]
         body: Option<C>,
-        // The handle that moves into the thread-local while the body is polled and there is no frame.
-        current: Option<Current>,
         // Made once the child has got a node.
         frame: Option<Box<Frame>>,
-        line: Arc<Placed<Line<V, E>>>,
-        // The nursery is woken through it.
-        member: Member,
+        line: Share<Line<V, E>>,
+        was_polled: bool,
         over: bool,
     }
 
@@ -107,18 +111,13 @@ impl<V, E, C> OnExecutor<V, E, C> {
     fn end(self: Pin<&mut Self>, value: Result<V, ChildEnded>, mut end: End<E>) {
         let mut this = self.project();
         *this.over = true;
-        let line: &Line<_, _> = this.line;
-        // A waker of the user's that panics is the child's panic, too.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| line.value().end(value))) {
-            end = End::Panicked(payload);
-        }
         if let Err(payload) = drop_body(this.body.as_mut()) {
             end = End::Panicked(payload);
         }
         if let Some(mut frame) = this.frame.take() {
             frame.finish();
         }
-        line.end(end, this.member);
+        this.line.end(value, end, this.line.member());
     }
 }
 
@@ -129,19 +128,14 @@ where
     /// Polls the child, which has no node as far as is known, and looks what has become of it.
     fn poll_bare(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Step<C::Output> {
         let mut this = self.project();
-        let line: &Line<_, _> = this.line;
-        let polled = {
-            let member = &*this.member;
-            this.current
-                .get_or_insert_with(|| Current::Away(CurrentAway::new(member.clone())));
-            let _entered = current::enter(this.current);
-            let body = this.body.as_mut().as_pin_mut();
-            body.expect("a running child has its body").poll(cx)
-        };
-        if let Poll::Ready(result) = polled {
+        let line = &*this.line;
+        let body = this.body.as_mut().as_pin_mut();
+        let body = body.expect("a running child has its body");
+        if let Poll::Ready(result) = line.as_current(|| body.poll(cx)) {
             return Step::Ready(result);
         }
-        line.register(cx.waker());
+        line.register(cx.waker(), !*this.was_polled);
+        *this.was_polled = true;
         // A node that is made after this look is made by somebody who wakes the child then.
         match line.known_node() {
             Some(node) => {
@@ -206,7 +200,7 @@ where
             line.describe()
         );
         if !line.is_admitted() {
-            line.register(cx.waker());
+            line.register(cx.waker(), false);
             if !line.is_admitted() && !line.is_dismissed() {
                 return Poll::Pending;
             }
@@ -241,8 +235,8 @@ pub(super) fn blocking<S, W, V, E>(
     away: &Arc<Away>,
 ) -> Blocking<S, W, V, E> {
     member.set_elsewhere();
-    let name = member.name().cloned();
-    let line = Line::new(away, name, member.location(), Value::awaited(), true);
+    let (name, location) = (member.name().cloned(), member.location());
+    let line = Line::new(away, name, location, ValueState::awaited(), true);
     let line = Arc::new(line);
     let work = OnThread {
         work: Some(work),
@@ -258,7 +252,7 @@ pub(super) fn blocking<S, W, V, E>(
 
 impl<S, W, V: Send + 'static, E: Send + 'static> Blocking<S, W, V, E> {
     pub(super) fn handle(&self) -> ChildHandle<V> {
-        ChildHandle::to_elsewhere(Arc::clone(&self.line) as Arc<_>)
+        ChildHandle::to_thread(Arc::clone(&self.line) as _)
     }
 }
 
@@ -332,14 +326,11 @@ where
 impl<W, V, E> OnThread<W, V, E> {
     fn end(&mut self, (value, mut end): Outcome<V, E>) {
         let _outside = current::clear();
-        let (work, line) = (self.work.take(), &self.line);
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| line.value().end(value))) {
-            end = End::Panicked(payload);
-        }
+        let work = self.work.take();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(work))) {
             end = End::Panicked(payload);
         }
-        line.end(end, &self.member);
+        self.line.end(value, end, &self.member);
     }
 }
 

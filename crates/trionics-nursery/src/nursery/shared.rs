@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    child::{Child, Door, Elsewhere, Fits, Placed},
+    child::{Child, Door, Elsewhere, Fits, Share},
     member::{Member, Queue},
 };
 use crate::{
@@ -296,8 +296,8 @@ impl<C: ?Sized> Shared<C> {
         name: Option<Name>,
         location: &'static Location<'static>,
         shared: T,
-        know: impl FnOnce(&Arc<Placed<T>>),
-    ) -> Result<(Arc<Placed<T>>, Member), Arc<Placed<T>>>
+        know: impl FnOnce(&Share<T>),
+    ) -> Result<Share<T>, Share<T>>
     where
         C: Future<Output = T::Output>,
     {

@@ -1,6 +1,7 @@
 //! The members of a nursery as the nursery has them: who sits in it, and who is to be polled.
 
 use std::{
+    alloc::Layout,
     any::Any,
     future::Future,
     marker::PhantomData,
@@ -14,7 +15,9 @@ use std::{
 
 use super::{
     BODY, Child, ELSEWHERE, ENDED, Elsewhere, Fits, Header, KEEPS_QUEUE, Member, NewChild, ONE,
-    Placed, QUEUED, Queue, RESTS, WELL, Wait, Whereabouts, drop_future, keep_queue, poll_in_place,
+    QUEUED, Queue, RESTS, Share, WELL, Wait, Whereabouts,
+    arena::Place,
+    drop_future, keep_queue, poll_in_place,
     ready::{Fifo, KnownWaker, Polling},
 };
 use crate::{
@@ -384,6 +387,21 @@ impl<C: ?Sized> Crew<C> {
     /// It sits here.
     #[inline]
     unsafe fn unseat(&mut self, child: NonNull<Header>) -> Child<C> {
+        // SAFETY: the caller's.
+        unsafe {
+            let child = self.unseat_unqueued(child);
+            leave_to_queue(child.member.header);
+            child
+        }
+    }
+
+    /// As [`unseat`](Self::unseat), for a child that counts as queued and is in no queue.
+    ///
+    /// # Safety
+    ///
+    /// It sits here.
+    #[inline]
+    unsafe fn unseat_unqueued(&mut self, child: NonNull<Header>) -> Child<C> {
         // SAFETY: it sits here, as do its neighbors: owned (invariant 2).
         unsafe {
             let owned = &mut *child.as_ref().owned.get();
@@ -400,8 +418,6 @@ impl<C: ?Sized> Crew<C> {
         }
         self.n_children -= 1;
         self.n_busy_polls = 0;
-        // SAFETY: it sat here.
-        unsafe { leave_to_queue(child) };
         // SAFETY: the crew's reference, and its future.
         unsafe { Self::child(child) }
     }
@@ -421,6 +437,10 @@ impl<C: ?Sized> Crew<C> {
             (word, (*header.owned.get()).units)
         };
         if word / ONE == 1 && word & KEEPS_QUEUE == 0 && units != 0 {
+            if word & ELSEWHERE != 0 {
+                // SAFETY: the last reference.
+                unsafe { (header.as_ref().vtable.drop_shared)(header) };
+            }
             // SAFETY: this was the last reference (invariant 1); the crew may (invariant 8), and a child of this crew has its
             // place in this arena.
             unsafe {
@@ -734,9 +754,13 @@ impl<C: ?Sized> Running<'_, C> {
     /// What is to be done; a child that is not polled has had its turn with this.
     #[inline]
     pub(crate) fn to_do(&mut self) -> ToDo {
-        let word = &self.child.header().word;
-        if word.load(Ordering::Relaxed) & ELSEWHERE == 0 {
+        let word = self.child.header().word.load(Ordering::Acquire);
+        if word & ELSEWHERE == 0 {
             return ToDo::Poll;
+        }
+        if word & WELL != 0 {
+            // Nobody wakes it any more: it stays as if it was queued.
+            return ToDo::End;
         }
         let round = self.crew.round;
         self.parts().0.begin_poll(round);
@@ -774,6 +798,14 @@ impl<C: ?Sized> Running<'_, C> {
         // SAFETY: it sits here.
         let child = unsafe { self.crew.unseat(self.child.header) };
         self.crew.put_aside(child);
+    }
+
+    /// Takes the child from its place, which has run elsewhere and ended well; nothing is left of it.
+    #[inline]
+    pub(crate) fn end_of_elsewhere(self) {
+        // SAFETY: it sits here, and is in no queue: who was to wake it has done so.
+        let child = unsafe { self.crew.unseat_unqueued(self.child.header) };
+        self.crew.collect(child);
     }
 
     /// Takes the child from its place; its future has been dropped, and nothing is left of it.
@@ -846,13 +878,7 @@ impl<C: ?Sized> Door<C> {
     where
         C: Future,
     {
-        let ready = self.queue.ready();
-        let place = if ready.is_inside() {
-            // SAFETY: inside (invariant 8).
-            unsafe { (*ready.inside()).arena.take(NewChild::<F>::LAYOUT) }
-        } else {
-            None
-        };
+        let place = self.take_place(NewChild::<F>::LAYOUT);
         let child = NewChild::new(&self.queue, place, name, location, make);
         match self.push_checked(child.pin()) {
             Ok(()) => Ok(()),
@@ -864,9 +890,9 @@ impl<C: ?Sized> Door<C> {
         }
     }
 
-    /// Starts a child that runs elsewhere, unless the nursery has closed; `know` gets it before the nursery does.
+    /// Starts a child that runs elsewhere, unless the nursery has closed: then what was to be shared comes back as an error.
     ///
-    /// What comes back beside what is shared is the member, through which whoever runs the child says that it has ended.
+    /// `know` gets it before the nursery does.
     #[inline]
     pub(crate) fn place<T: Elsewhere>(
         &self,
@@ -874,20 +900,32 @@ impl<C: ?Sized> Door<C> {
         location: &'static Location<'static>,
         rests: bool,
         shared: T,
-        know: impl FnOnce(&Arc<Placed<T>>),
-    ) -> Result<(Arc<Placed<T>>, Member), Arc<Placed<T>>>
+        know: impl FnOnce(&Share<T>),
+    ) -> Result<Share<T>, Share<T>>
     where
         C: Future<Output = T::Output>,
     {
-        let (placed, child) = Placed::new(&self.queue, name, location, rests, shared);
-        let member = child.member.clone();
-        know(&placed);
+        let place = self.take_place(Share::<T>::LAYOUT);
+        let (share, child) = Share::new(&self.queue, place, name, location, rests, shared);
+        know(&share);
         match self.push_checked(child) {
-            Ok(()) => Ok((placed, member)),
+            Ok(()) => Ok(share),
             Err(refused) => {
                 drop(refused);
-                Err(placed)
+                Err(share)
             }
+        }
+    }
+
+    /// A place in the arena, if that is at hand.
+    #[inline]
+    fn take_place(&self, layout: Layout) -> Option<Place> {
+        let ready = self.queue.ready();
+        if ready.is_inside() {
+            // SAFETY: inside (invariant 8).
+            unsafe { (*ready.inside()).arena.take(layout) }
+        } else {
+            None
         }
     }
 

@@ -1,6 +1,9 @@
 //! Children that run elsewhere: behind the header lies what the nursery shares with whoever runs the child (invariant 11).
 
 use std::{
+    alloc::Layout,
+    fmt,
+    future::Future,
     marker::PhantomData,
     mem::ManuallyDrop,
     ops::Deref,
@@ -10,8 +13,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Child, ELSEWHERE, Header, Member, Name, Queue, RESTS, Vtable, keeper};
-use crate::nursery::remote::Remote;
+use super::{
+    Child, ELSEWHERE, Header, Member, Name, Queue, RESTS, Vtable,
+    arena::{self, Place},
+    keeper,
+};
+use crate::{
+    current::{self, Current},
+    nursery::remote::Remote,
+};
 
 /// What a nursery shares with a child that runs elsewhere.
 pub(crate) trait Elsewhere: Remote + Sized + 'static {
@@ -24,20 +34,113 @@ pub(crate) trait Elsewhere: Remote + Sized + 'static {
     fn let_go(&self);
 }
 
-/// A child that runs elsewhere: one allocation for its member and what is shared.
-///
-/// It is freed with the last reference to it; all references to the member hold one of those together.
+/// The allocation of a child that runs elsewhere. The header comes first, as in [`Allocation`](super::Allocation).
 #[repr(C)]
-pub(crate) struct Placed<T> {
+struct Placed<T> {
     header: Header,
     shared: T,
 }
 
-impl<T> Deref for Placed<T> {
+/// A reference to a child that runs elsewhere, counted as a member, and to what is shared with it.
+pub(crate) struct Share<T> {
+    member: Member,
+    shared: PhantomData<T>,
+}
+
+impl<T> Share<T> {
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// The part of what is shared that `pick` picks, with a reference to the child.
+    pub(crate) fn into_part<U: ?Sized>(self, pick: impl FnOnce(&T) -> &U) -> Part<U> {
+        let part = NonNull::from(pick(&self));
+        let Self { member, .. } = self;
+        Part { member, part }
+    }
+
+    /// Runs `f` with this child as the current frame of the thread.
+    #[inline]
+    pub(crate) fn as_current<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Restore(Option<Current>);
+        impl Drop for Restore {
+            #[inline]
+            fn drop(&mut self) {
+                drop(current::swap(self.0.take()));
+            }
+        }
+        // Not counted, as in `Member::as_current`.
+        let current = CurrentAway(self.member.uncounted());
+        let _restore = Restore(current::swap(Some(Current::Away(current))));
+        f()
+    }
+}
+
+impl<T> Deref for Share<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
-        &self.shared
+        // SAFETY: it is a member of a `Placed<T>`, there as long as this reference (invariant 1), and what is shared stays
+        // until the last one goes (invariant 11).
+        unsafe { &self.member.header.cast::<Placed<T>>().as_ref().shared }
+    }
+}
+
+impl<T> Clone for Share<T> {
+    fn clone(&self) -> Self {
+        Self {
+            member: self.member.clone(),
+            shared: PhantomData,
+        }
+    }
+}
+
+/// A part of what is shared with a child that runs elsewhere, with a reference to the child.
+pub(crate) struct Part<U: ?Sized> {
+    member: Member,
+    part: NonNull<U>,
+}
+
+// SAFETY: it is a counted reference to something that may be shared and dropped anywhere, as what it is a part of.
+unsafe impl<U: ?Sized + Send + Sync> Send for Part<U> {}
+// SAFETY: as above.
+unsafe impl<U: ?Sized + Send + Sync> Sync for Part<U> {}
+
+impl<U: ?Sized> Deref for Part<U> {
+    type Target = U;
+
+    #[inline]
+    fn deref(&self) -> &U {
+        // SAFETY: what it is a part of is there as long as the member (invariant 11).
+        unsafe { self.part.as_ref() }
+    }
+}
+
+impl<U: ?Sized> Clone for Part<U> {
+    fn clone(&self) -> Self {
+        Self {
+            member: self.member.clone(),
+            part: self.part,
+        }
+    }
+}
+
+impl<U: ?Sized> fmt::Debug for Part<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Part").finish_non_exhaustive()
+    }
+}
+
+/// A child that runs elsewhere and whose code runs on this thread: see [`Share::as_current`].
+pub(crate) struct CurrentAway(ManuallyDrop<Member>);
+
+impl CurrentAway {
+    /// The child as those who run it know it.
+    pub(crate) fn remote(&self) -> &dyn Remote {
+        let header = self.0.header;
+        // SAFETY: the header is there, and what comes back is as long as this reference.
+        unsafe { (header.as_ref().vtable.remote)(header).as_ref() }
     }
 }
 
@@ -45,60 +148,99 @@ impl<T: Elsewhere> Placed<T> {
     const VTABLE: &'static Vtable = &Vtable {
         poll: Self::poll,
         drop_future: Self::let_go,
+        drop_shared: Self::drop_shared,
         free: Self::free,
-        remote: |header| {
-            // SAFETY: `header` begins a `Placed<T>`, of which the caller holds a reference.
-            let this: &Self = unsafe { header.cast().as_ref() };
-            Some(NonNull::from(&this.shared as &dyn Remote))
-        },
+        remote: Self::remote,
     };
 
+    /// # Safety
+    ///
+    /// `header` begins a `Placed<T>`, which is there for so long.
+    #[inline]
+    unsafe fn shared<'a>(header: NonNull<Header>) -> &'a T {
+        // SAFETY: the caller's; nobody has more than a shared reference to it.
+        unsafe { &header.cast::<Self>().as_ref().shared }
+    }
+
+    unsafe fn poll(header: NonNull<Header>, _: &mut Context<'_>, out: *mut ()) {
+        let member = ManuallyDrop::new(Member { header });
+        // SAFETY: the caller has a reference, and gives room for a `Poll` of the output (invariant 3).
+        unsafe {
+            out.cast::<Poll<T::Output>>()
+                .write(Self::shared(header).poll(&member))
+        }
+    }
+
+    unsafe fn let_go(header: NonNull<Header>) {
+        // SAFETY: the caller has a reference.
+        unsafe { Self::shared(header) }.let_go();
+    }
+
+    unsafe fn remote(header: NonNull<Header>) -> NonNull<dyn Remote> {
+        // SAFETY: the caller has a reference.
+        NonNull::from(unsafe { Self::shared(header) } as &dyn Remote)
+    }
+
+    unsafe fn drop_shared(header: NonNull<Header>) {
+        // SAFETY: the last reference has gone (invariant 1).
+        unsafe { (&raw mut (*header.cast::<Self>().as_ptr()).shared).drop_in_place() }
+    }
+
+    unsafe fn free(header: NonNull<Header>) {
+        // SAFETY: the last reference has gone (invariant 1), and nobody else looks at it.
+        let queue = unsafe { keeper(header) };
+        // SAFETY: as above.
+        match unsafe { (*header.as_ref().owned.get()).units } {
+            // SAFETY: it came from a box of this type.
+            0 => drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) }),
+            // SAFETY: it came from a place.
+            units => unsafe {
+                header.cast::<Self>().drop_in_place();
+                arena::let_go(header, units);
+            },
+        }
+        drop(queue);
+    }
+}
+
+impl<T: Elsewhere> Share<T> {
+    pub(super) const LAYOUT: Layout = Layout::new::<Placed<T>>();
+
     /// A child `of` a nursery whose children's outputs are those of `C`; one that `rests` is polled only once it has ended.
+    ///
+    /// A `place` is one for [`LAYOUT`](Self::LAYOUT).
     #[inline]
     pub(super) fn new<C: ?Sized + Future<Output = T::Output>>(
         of: &Arc<Queue>,
+        place: Option<Place>,
         name: Option<Name>,
         location: &'static Location<'static>,
         rests: bool,
         shared: T,
-    ) -> (Arc<Self>, Child<C>) {
+    ) -> (Self, Child<C>) {
+        let (at, units) = match place {
+            Some(place) => (place.at.cast(), place.units),
+            None => (
+                NonNull::from(Box::leak(Box::<Placed<T>>::new_uninit())).cast(),
+                0,
+            ),
+        };
         let queue = NonNull::new(Arc::as_ptr(of).cast_mut()).expect("not null");
         let flags = ELSEWHERE | if rests { RESTS } else { 0 };
-        let mut header = Header::new(Self::VTABLE, flags, queue, name, location, 0);
+        let mut header = Header::new(Placed::<T>::VTABLE, flags, queue, name, location, units);
+        // What the crew owns in its place is the nursery's share.
         header.owned.get_mut().has_future = true;
-        let placed = Arc::new(Self { header, shared });
-        // What all references to the member hold together; the pointer is to the whole allocation.
-        let kept = Arc::into_raw(Arc::clone(&placed));
+        // SAFETY: it is nobody else's.
+        unsafe { at.write(Placed { header, shared }) };
         let child = Child {
-            member: Member {
-                header: NonNull::new(kept.cast_mut().cast()).expect("not null"),
-            },
-            // Its future is the nursery's share in `T`, which may be sent.
+            // The reference with which the header begins.
+            member: Member { header: at.cast() },
             future: PhantomData,
         };
-        (placed, child)
-    }
-
-    unsafe fn poll(header: NonNull<Header>, _: &mut Context<'_>, out: *mut ()) {
-        // SAFETY: as in `VTABLE`.
-        let this: &Self = unsafe { header.cast().as_ref() };
-        let member = ManuallyDrop::new(Member { header });
-        let polled = this.shared.poll(&member);
-        // SAFETY: the caller gives room for a `Poll` of the output (invariant 3).
-        unsafe { out.cast::<Poll<T::Output>>().write(polled) }
-    }
-
-    unsafe fn let_go(header: NonNull<Header>) {
-        // SAFETY: as in `VTABLE`.
-        let this: &Self = unsafe { header.cast().as_ref() };
-        this.shared.let_go();
-    }
-
-    unsafe fn free(header: NonNull<Header>) {
-        // SAFETY: the last reference to the member has gone.
-        let queue = unsafe { keeper(header) };
-        // SAFETY: what they all held together.
-        drop(unsafe { Arc::from_raw(header.cast::<Self>().as_ptr().cast_const()) });
-        drop(queue);
+        let share = Self {
+            member: child.member.clone(),
+            shared: PhantomData,
+        };
+        (share, child)
     }
 }

@@ -10,7 +10,7 @@ use slab::Slab;
 use super::line::Remote;
 use crate::{
     node::{Node, Nodeless},
-    nursery::Member,
+    nursery::child::Part,
     report::FrameInfo,
     sync::{Mutex, lock},
     wake::WakeList,
@@ -29,7 +29,7 @@ pub(crate) struct Away {
 }
 
 struct List {
-    children: Slab<Arc<dyn Remote>>,
+    children: Slab<Part<dyn Remote>>,
     /// The nursery is over: the last child to leave takes the stand-in away.
     closed: bool,
 }
@@ -67,7 +67,7 @@ impl Away {
     }
 
     /// Takes a child in; returns the key by which it leaves.
-    pub(super) fn add(&self, child: Arc<dyn Remote>) -> u32 {
+    pub(super) fn add(&self, child: Part<dyn Remote>) -> u32 {
         let key = lock(&self.list).children.insert(child);
         u32::try_from(key).expect("fewer children than that fit into memory")
     }
@@ -104,11 +104,11 @@ impl Away {
         }
     }
 
-    fn all(&self) -> Vec<Arc<dyn Remote>> {
+    fn all(&self) -> Vec<Part<dyn Remote>> {
         let list = lock(&self.list);
         list.children
             .iter()
-            .map(|(_, child)| Arc::clone(child))
+            .map(|(_, child)| Part::clone(child))
             .collect()
     }
 }
@@ -147,36 +147,5 @@ impl Nodeless for Away {
 
     fn any_runs(&self) -> bool {
         self.all().iter().any(|child| child.is_running())
-    }
-}
-
-/// A child that runs on this thread, as the current frame: it gets a node when a frame opens inside.
-pub(crate) struct CurrentAway {
-    member: Member,
-}
-
-impl CurrentAway {
-    pub(super) fn new(member: Member) -> Self {
-        Self { member }
-    }
-
-    fn remote(&self) -> &dyn Remote {
-        self.member.remote().expect("it runs elsewhere")
-    }
-
-    /// The child's node, made now if need be.
-    pub(crate) fn node(&self) -> Option<Arc<Node>> {
-        self.remote().node_unless_over()
-    }
-
-    /// The child's node, if it has one.
-    pub(crate) fn known_node(&self) -> Option<&Arc<Node>> {
-        self.remote().known_node()
-    }
-
-    /// The child's node, or what stands for it.
-    pub(crate) fn nearest_node(&self) -> &Arc<Node> {
-        self.known_node()
-            .unwrap_or_else(|| self.remote().stand_in())
     }
 }

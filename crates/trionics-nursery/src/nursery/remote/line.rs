@@ -2,20 +2,20 @@
 
 use std::{
     any::Any,
-    panic::{Location, resume_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     sync::{Arc, OnceLock},
     task::{Poll, Waker},
 };
 
-use trionics_errgroup::{CancelReason, Cancelled, Failure};
+use trionics_errgroup::{CancelReason, Cancelled, ChildEnded, Failure};
 
 use super::away::Away;
 use crate::{
     node::Node,
     nursery::{
         Member,
-        child::{Elsewhere, Placed},
-        handle::{Awaited, Value},
+        child::Elsewhere,
+        handle::{Awaited, Look, ValueState},
     },
     report::{FrameInfo, FrameKind},
     scope::Name,
@@ -46,16 +46,17 @@ pub(super) struct Line<V, E> {
     flags: AtomicU8,
     /// The child's place in the scope tree, made when a frame opens inside it or when it is cancelled alone.
     node: OnceLock<Arc<Node>>,
-    value: Value<V>,
-    state: Mutex<State<E>>,
+    state: Mutex<State<V, E>>,
 }
 
 /// It has no place there: work on a thread always has a node.
 const NO_KEY: u32 = u32::MAX;
 
-struct State<E> {
+struct State<V, E> {
     /// Wakes the executor's task of a child that has no node.
     waker: Option<Waker>,
+    /// What the handle waits for.
+    value: ValueState<V>,
     /// How the child ended, if not well, until the nursery takes it.
     end: Option<End<E>>,
 }
@@ -81,8 +82,8 @@ pub(crate) trait Remote: Send + Sync {
     /// The child's node, made now if need be; none once the child is over.
     fn node_unless_over(&self) -> Option<Arc<Node>>;
 
-    /// What stands in the tree for a child that has no node.
-    fn stand_in(&self) -> &Arc<Node>;
+    /// The child's node, or what stands for it in the tree.
+    fn nearest_node(&self) -> &Arc<Node>;
 
     /// It has not come to its end.
     fn is_running(&self) -> bool;
@@ -103,7 +104,7 @@ impl<V, E> Line<V, E> {
         away: &Arc<Away>,
         name: Option<Name>,
         location: &'static Location<'static>,
-        value: Value<V>,
+        value: ValueState<V>,
         admitted: bool,
     ) -> Self {
         Self {
@@ -113,9 +114,9 @@ impl<V, E> Line<V, E> {
             location,
             flags: AtomicU8::new(if admitted { ADMITTED } else { 0 }),
             node: OnceLock::new(),
-            value,
             state: Mutex::new(State {
                 waker: None,
+                value,
                 end: None,
             }),
         }
@@ -126,7 +127,7 @@ impl<V, E> Line<V, E> {
         self.key.store(key, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<E>> {
+    fn lock(&self) -> MutexGuard<'_, State<V, E>> {
         lock(&self.state)
     }
 
@@ -136,14 +137,10 @@ impl<V, E> Line<V, E> {
     }
 
     /// Sets flags; the caller holds the lock. Returns what was set before.
-    fn set(&self, _state: &mut State<E>, flags: u8) -> u8 {
+    fn set(&self, _state: &mut State<V, E>, flags: u8) -> u8 {
         let before = self.flags.load(Ordering::Relaxed);
         self.flags.store(before | flags, Ordering::Release);
         before
-    }
-
-    pub(super) fn value(&self) -> &Value<V> {
-        &self.value
     }
 
     #[inline]
@@ -214,13 +211,14 @@ impl<V, E> Line<V, E> {
         self.away.stand_in().is_effective()
     }
 
-    /// Stores the waker of the current poll.
-    pub(super) fn register(&self, waker: &Waker) {
-        let known = |state: &State<E>| {
+    /// Stores the waker of the current poll; `first`: there is none yet.
+    #[inline]
+    pub(super) fn register(&self, waker: &Waker, first: bool) {
+        let is_known = |state: &State<V, E>| {
             let known = state.waker.as_ref();
             known.is_some_and(|known| known.will_wake(waker))
         };
-        if known(&self.lock()) {
+        if !first && is_known(&self.lock()) {
             return;
         }
         let waker = waker.clone();
@@ -249,8 +247,8 @@ impl<V, E> Line<V, E> {
         told
     }
 
-    /// The child's future is gone; its place goes, and the nursery hears of its end through `member`.
-    pub(super) fn end(&self, end: End<E>, member: &Member) {
+    /// The child's future is gone; its place goes, its handle and, through `member`, its nursery hear of its end.
+    pub(super) fn end(&self, value: Result<V, ChildEnded>, end: End<E>, member: &Member) {
         let mut state = self.lock();
         self.set(&mut state, OVER);
         if let Some(node) = self.known_node() {
@@ -264,12 +262,16 @@ impl<V, E> Line<V, E> {
         if !well {
             state.end = Some(end);
         }
-        let flags = DELIVERED | if well { WELL } else { 0 };
-        let before = self.set(&mut state, flags);
+        let before = self.set(&mut state, DELIVERED | if well { WELL } else { 0 });
         debug_assert!(before & DELIVERED == 0, "a child ends once");
         let waker = state.waker.take();
+        let (handle, unwanted) = state.value.end(value);
         drop(state);
-        drop(waker);
+        // The nursery may be gone as soon as it knows.
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            drop((waker, unwanted));
+            wake_outside(handle);
+        }));
         if before & DISMISSED != 0 && self.known_node().is_none() {
             self.away.stand_in().wake_above();
         }
@@ -277,6 +279,9 @@ impl<V, E> Line<V, E> {
             self.leave();
         } else {
             member.wake_ended(well);
+        }
+        if let Err(payload) = told {
+            resume_unwind(payload);
         }
     }
 
@@ -294,10 +299,9 @@ impl<V, E> Line<V, E> {
         Poll::Ready(match end.expect("it is taken once") {
             End::Returned(result) => result,
             End::Panicked(payload) => resume_unwind(payload),
-            End::Gone if !self.is_effective() => Err(Failure::cancelled(Cancelled::__new(
-                CancelReason::ExecutorShutDown,
-                self.location,
-            ))),
+            End::Gone if !self.nearest_node().is_effective() => Err(Failure::cancelled(
+                Cancelled::__new(CancelReason::ExecutorShutDown, self.location),
+            )),
             End::Gone | End::Stopped => {
                 member.set_stopped();
                 Ok(())
@@ -305,9 +309,9 @@ impl<V, E> Line<V, E> {
         })
     }
 
-    fn is_effective(&self) -> bool {
+    fn nearest_node(&self) -> &Arc<Node> {
         let node = self.known_node();
-        node.unwrap_or_else(|| self.away.stand_in()).is_effective()
+        node.unwrap_or_else(|| self.away.stand_in())
     }
 
     /// The nursery lets go of a child; one that may still run is dismissed.
@@ -370,8 +374,8 @@ impl<V: Send, E: Send> Remote for Line<V, E> {
         self.node_unless_over()
     }
 
-    fn stand_in(&self) -> &Arc<Node> {
-        self.away.stand_in()
+    fn nearest_node(&self) -> &Arc<Node> {
+        self.nearest_node()
     }
 
     fn is_running(&self) -> bool {
@@ -398,51 +402,16 @@ impl<V: Send, E: Send> Remote for Line<V, E> {
 }
 
 impl<V: Send, E: Send> Awaited<V> for Line<V, E> {
-    fn value(&self) -> &Value<V> {
-        &self.value
-    }
-}
-
-impl<T: Remote> Remote for Placed<T> {
-    fn name(&self) -> Option<&str> {
-        (**self).name()
+    fn look(&self, waker: &Waker, new: &mut Option<Waker>) -> Look<V> {
+        self.lock().value.look(waker, new)
     }
 
-    fn info(&self) -> FrameInfo {
-        (**self).info()
+    fn is_there(&self) -> bool {
+        self.lock().value.is_there()
     }
 
-    fn known_node(&self) -> Option<&Arc<Node>> {
-        (**self).known_node()
-    }
-
-    fn node_unless_over(&self) -> Option<Arc<Node>> {
-        (**self).node_unless_over()
-    }
-
-    fn stand_in(&self) -> &Arc<Node> {
-        (**self).stand_in()
-    }
-
-    fn is_running(&self) -> bool {
-        (**self).is_running()
-    }
-
-    fn dismiss(&self) -> bool {
-        (**self).dismiss()
-    }
-
-    fn take_waker(&self) -> Option<Waker> {
-        (**self).take_waker()
-    }
-
-    fn cancel(&self, cancelled: Cancelled) -> bool {
-        (**self).cancel(cancelled)
-    }
-}
-
-impl<V, T: Awaited<V>> Awaited<V> for Placed<T> {
-    fn value(&self) -> &Value<V> {
-        (**self).value()
+    fn forget(&self) {
+        let forgotten = std::mem::replace(&mut self.lock().value, ValueState::Taken);
+        drop(forgotten);
     }
 }
