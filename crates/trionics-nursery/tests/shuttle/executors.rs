@@ -207,6 +207,124 @@ fn the_executor_goes_while_the_cancellation_comes() {
     }
 }
 
+/// The executor drops children unpolled, or ends them, while the nursery takes them in one after the other.
+#[test]
+fn the_executor_goes_while_children_wait_for_room() {
+    for n_polls in 0..3 {
+        explore(move || {
+            let threads = Threads::new();
+            let spawner = Quitters {
+                threads: threads.clone(),
+                n_polls,
+            };
+            let outcome = patiently(NurseryOptions::new().limit(1).supervise().open(
+                async |n: Nursery<'static, ()>| {
+                    for _ in 0..2 {
+                        n.start_soon_on(&spawner, async { Ok(()) });
+                    }
+                    Ok(())
+                },
+            ));
+            if let Err(failure) = outcome {
+                assert!(failure.leaves().count() <= 2, "each is lost once");
+                assert!(failure.is_all_cancelled(), "nothing failed");
+            }
+            threads.join();
+        });
+    }
+}
+
+/// Children are put on threads from a thread, while the nursery is polled, runs out of children, and closes.
+#[test]
+fn children_are_put_on_threads_from_elsewhere() {
+    explore(|| {
+        let (threads, ran) = (Threads::new(), Count::new());
+        let outcome = patiently(open_nursery(async |n: Nursery<'static, ()>| {
+            let (elsewhere, counted) = (threads.clone(), ran.clone());
+            let first = n.spawn_on(&threads, {
+                let n = n.clone();
+                async move {
+                    let handle = n.spawn_on(&elsewhere, async move {
+                        counted.add();
+                        Ok(4)
+                    });
+                    Ok(handle)
+                }
+            });
+            let second = first.await.expect("it gives the handle");
+            Ok(second.await.expect("it gives a value"))
+        }));
+        assert!(matches!(outcome, Ok(4)));
+        assert_eq!(ran.get(), 1);
+        threads.join();
+    });
+}
+
+/// A frame opens inside the child, which gets its place then, while the nursery is cancelled and while it is dropped.
+#[test]
+fn a_frame_opens_while_the_cancellation_comes() {
+    for is_dropped in [false, true] {
+        explore(move || {
+            let (threads, exits) = (Threads::new(), Count::new());
+            let dropped = Count::new();
+            let mut nursery = Box::pin(open_nursery(async |n: Nursery<'static, ()>| {
+                let (exits, inside) = (exits.clone(), CountDrop(dropped.clone()));
+                n.start_soon_on(&threads, async move {
+                    let _inside = inside;
+                    checkpoint().await;
+                    with_exit(checkpoint(), exits).await;
+                    Ok(())
+                });
+                let scope = n.cancel_scope();
+                threads.run(move || {
+                    scope.cancel("on another thread");
+                });
+                pending::<Result<(), _>>().await
+            }));
+            if is_dropped {
+                // It may have been cancelled by now, and have waited for nobody.
+                let _ = poll_once(nursery.as_mut());
+                drop(nursery);
+            } else {
+                assert!(patiently(nursery).is_err());
+                assert!(exits.get() <= 1);
+                assert_eq!(dropped.get(), 1, "the nursery was left before its child");
+            }
+            threads.join();
+            assert_eq!(dropped.get(), 1);
+        });
+    }
+}
+
+/// A nursery that nobody polls any more is dropped inside a scope that is cancelled: the scope waits for its child.
+#[test]
+fn a_scope_waits_for_the_child_of_a_nursery_that_was_dropped() {
+    explore(|| {
+        let (threads, dropped) = (Threads::new(), Count::new());
+        let scope = trionics_nursery::CancelScope::new();
+        let outcome = patiently(scope.clone().run(async {
+            let mut nursery = Box::pin(open_nursery(async |n: Nursery<'static, ()>| {
+                for _ in 0..2 {
+                    let inside = CountDrop(dropped.clone());
+                    n.start_soon_on(&threads, async move {
+                        let _inside = inside;
+                        checkpoint().await;
+                        pending().await
+                    });
+                }
+                pending::<Result<(), _>>().await
+            }));
+            assert!(poll_once(nursery.as_mut()).is_pending());
+            drop(nursery);
+            scope.cancel("from inside");
+            pending::<()>().await
+        }));
+        assert!(outcome.is_err());
+        assert_eq!(dropped.get(), 2, "the scope was left before the children");
+        threads.join();
+    });
+}
+
 /// The grace ends while the child is being polled: it is dropped, waited for, and named.
 #[test]
 fn the_grace_of_a_child_ends() {

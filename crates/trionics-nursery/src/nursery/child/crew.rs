@@ -686,9 +686,9 @@ impl<'a> Seat<'a> {
         self.member.queue().known_nursery()
     }
 
-    /// The member is polled in its nursery's `round`: from now on a wake counts again.
+    /// The member is polled in its nursery's `round`: from now on a wake counts again. Returns its word from before.
     #[inline]
-    pub(crate) fn begin_poll(&mut self, round: u32) {
+    pub(crate) fn begin_poll(&mut self, round: u32) -> usize {
         // SAFETY: owned (invariant 2).
         unsafe { (*self.member.owned()).round = round };
         let word = &self.member.header().word;
@@ -696,8 +696,9 @@ impl<'a> Seat<'a> {
         if before / ONE == 1 {
             // Nobody else touches it (invariant 6).
             word.store(before & !QUEUED, Ordering::Relaxed);
+            before
         } else {
-            word.fetch_and(!QUEUED, Ordering::AcqRel);
+            word.fetch_and(!QUEUED, Ordering::AcqRel)
         }
     }
 
@@ -759,16 +760,16 @@ impl<C: ?Sized> Running<'_, C> {
             return ToDo::Poll;
         }
         if word & WELL != 0 {
-            // Nobody wakes it any more: it stays as if it was queued.
+            // It has just been taken out of the queue, and nobody puts it in again: it stays as if it was there.
             return ToDo::End;
         }
+        if word & (RESTS | ENDED) != RESTS {
+            return ToDo::Poll;
+        }
         let round = self.crew.round;
-        self.parts().0.begin_poll(round);
-        // Whoever says from now on that it has ended puts it into the queue.
-        let word = self.child.header().word.load(Ordering::Acquire);
-        if word & WELL != 0 {
-            ToDo::End
-        } else if word & (RESTS | ENDED) == RESTS {
+        let word = self.parts().0.begin_poll(round);
+        // Whoever says from now on that it has ended puts it into the queue; afterwards nobody does.
+        if word & ENDED == 0 {
             ToDo::Nothing
         } else {
             ToDo::Poll
