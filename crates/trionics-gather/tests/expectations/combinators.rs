@@ -1,0 +1,347 @@
+//! Races and joins, as the futures crates and futures-concurrency have them.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::Poll,
+    time::Duration,
+};
+
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc};
+use trionics_gather::{finally, join, race, race_ok, try_join, try_race};
+use trionics_nursery::{CancelScope, Failure, move_on_after, shield, sleep, testing};
+
+use crate::common::{Gate, Notes, OnDrop, Probe, Word, ends, errors, never, pause};
+
+type Outcome<T = ()> = Result<T, Failure<Word>>;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn after<T>(rounds: usize, output: T) -> T {
+    for _ in 0..rounds {
+        pause().await;
+    }
+    output
+}
+
+/// futures' `join_all` and `try_join_all`: of nothing they are ready at once with nothing.
+#[test]
+fn a_join_of_nothing_is_ready_with_nothing() {
+    assert_eq!(
+        ends(join(Vec::<std::future::Ready<u8>>::new())),
+        Vec::<u8>::new()
+    );
+    let none: [std::future::Ready<u8>; 0] = [];
+    assert_eq!(ends(join(none)), [0_u8; 0]);
+    let none: Vec<std::future::Ready<Outcome<u8>>> = Vec::new();
+    assert_eq!(ends(try_join(none)).unwrap(), Vec::<u8>::new());
+}
+
+/// futures-concurrency: `race_ok` and `try_race` of nothing fail, as there is nothing to succeed.
+#[test]
+fn a_race_to_succeed_of_nothing_fails() {
+    let none = || Vec::<std::future::Ready<Outcome<u8>>>::new();
+    assert!(ends(race_ok(none())).unwrap_err().as_library().is_some());
+    assert!(ends(try_race(none())).unwrap_err().as_library().is_some());
+}
+
+/// futures' `select_all`: a loser that is ready in the poll in which another has won is not polled, or its output dropped;
+/// in either case the first one in order wins, in all sizes of sets.
+#[test]
+fn the_first_in_order_wins_among_those_that_are_ready() {
+    for n_futures in [1, 2, 30, 31, 100] {
+        for first_ready in [0, n_futures / 2, n_futures - 1] {
+            let futures: Vec<_> = (0..n_futures)
+                .map(|index| async move {
+                    if index < first_ready {
+                        never().await;
+                    }
+                    pause().await;
+                    index
+                })
+                .collect();
+            assert_eq!(ends(race(futures)), first_ready, "of {n_futures}");
+        }
+    }
+}
+
+/// futures: dropping a race or a join half-way drops every future in it once.
+#[test]
+fn dropping_half_way_drops_every_future_once() {
+    for n_futures in [3_usize, 64] {
+        for is_race in [false, true] {
+            let n_dropped = AtomicUsize::new(0);
+            let futures: Vec<_> = (0..n_futures)
+                .map(|_| {
+                    let guard = OnDrop::new(|| {
+                        n_dropped.fetch_add(1, Ordering::SeqCst);
+                    });
+                    async move {
+                        let _guard = guard;
+                        never().await;
+                    }
+                })
+                .collect();
+            let mut task = if is_race {
+                Probe::new(race(futures))
+            } else {
+                Probe::new(join(futures).map(|_| ()))
+            };
+            task.waits();
+            assert_eq!(n_dropped.load(Ordering::SeqCst), 0);
+            task.cut();
+            assert_eq!(n_dropped.load(Ordering::SeqCst), n_futures);
+        }
+    }
+}
+
+/// futures' `join!`: a finished branch's future is dropped or kept, but never polled again, while the others go on.
+#[test]
+fn a_finished_branch_is_not_polled_again() {
+    let gate = Gate::new();
+    let n_polls = AtomicUsize::new(0);
+    let quick = std::future::poll_fn(|_| {
+        assert_eq!(n_polls.fetch_add(1, Ordering::SeqCst), 0);
+        Poll::Ready(1)
+    });
+    let mut task = Probe::new(join((quick, gate.wait().map(|()| 2))));
+    task.waits();
+    task.poll().is_ready().then(|| panic!("it waits"));
+    gate.open();
+    assert_eq!(task.ends(), (1, 2));
+}
+
+/// futures' `try_join!`: the first failure ends it before the others are ready; several in one poll are all heard.
+#[test]
+fn a_failure_ends_a_try_join_and_those_of_one_poll_are_all_heard() {
+    let dropped = Notes::new();
+    let waits = async {
+        let _guard = dropped.on_drop("waiting branch");
+        never().await;
+        Ok(())
+    };
+    let failure = ends(try_join((
+        waits,
+        after(1, Outcome::<()>::Err("one".into())),
+    )))
+    .unwrap_err();
+    assert_eq!(errors(&failure), ["one"]);
+    assert_eq!(dropped.take(), ["waiting branch"]);
+    let both = [
+        after(1, Outcome::<()>::Err("one".into())),
+        after(1, Err("two".into())),
+    ];
+    assert_eq!(errors(&ends(try_join(both)).unwrap_err()), ["one", "two"]);
+}
+
+/// futures-concurrency: values of branches that had succeeded before another failed are dropped, once.
+#[test]
+fn the_values_of_a_failed_try_join_are_dropped() {
+    let notes = Notes::new();
+    let value = notes.on_drop("value");
+    let failure = ends(try_join((
+        async { Outcome::Ok(value) },
+        after(2, Outcome::<()>::Err("failed".into())),
+    )))
+    .err()
+    .unwrap();
+    assert_eq!(errors(&failure), ["failed"]);
+    assert_eq!(notes.take(), ["value"]);
+}
+
+/// tokio's `select!` polls nobody once a branch has won; a race polls the losers that can go on once more, so that they
+/// unwind, and a receiver among them takes its message along. `select!` and `move_on_after` keep it.
+#[test]
+fn a_loser_that_is_ready_takes_its_message_along_unless_it_is_in_a_select() {
+    enum With {
+        Race,
+        Select,
+        Limit,
+    }
+    for (with, is_kept) in [
+        (With::Race, false),
+        (With::Select, true),
+        (With::Limit, true),
+    ] {
+        testing::run(async {
+            let (first_sender, mut first) = mpsc::unbounded();
+            let (second_sender, mut second) = mpsc::unbounded();
+            first_sender.unbounded_send(1).unwrap();
+            second_sender.unbounded_send(2).unwrap();
+            let won = match with {
+                With::Race => race((first.next(), second.next())).await,
+                With::Select => futures::select_biased! {
+                    won = first.next() => won,
+                    won = second.next() => won,
+                },
+                With::Limit => move_on_after(Duration::ZERO, first.next()).await.unwrap(),
+            };
+            assert_eq!(won, Some(1));
+            let left = move_on_after(SECOND, second.next()).await;
+            assert_eq!(left.is_some(), is_kept);
+        });
+    }
+}
+
+/// tokio's `select!` and a timeout at the same instant: the branch that stands first wins, both ways round.
+#[test]
+fn a_race_against_a_sleep_of_the_same_length() {
+    testing::run(async {
+        let work = || async {
+            sleep(SECOND).await;
+            "work"
+        };
+        let limit = || async {
+            sleep(SECOND).await;
+            "limit"
+        };
+        assert_eq!(race((work(), limit())).await, "work");
+        assert_eq!(race((limit(), work())).await, "limit");
+        assert_eq!(testing::elapsed(), 2 * SECOND);
+    });
+}
+
+/// futures' `select_ok`: an error after a success that came first is nothing; errors before it are forgotten.
+#[test]
+fn a_success_forgets_the_failures_before_it() {
+    let outcome = ends(race_ok([
+        after(1, Outcome::Err("early".into())),
+        after(2, Ok("success")),
+        after(3, Err("late".into())),
+    ]));
+    assert_eq!(outcome.unwrap(), "success");
+    let failure = ends(race_ok([
+        after(3, Outcome::<()>::Err("third".into())),
+        after(1, Err("first".into())),
+        after(2, Err("second".into())),
+    ]))
+    .unwrap_err();
+    assert_eq!(errors(&failure), ["first", "second", "third"]);
+}
+
+/// A race in an exit of a cancelled scope: the losers unwind there, and the exit goes on with the winner's value.
+#[test]
+fn races_and_joins_in_a_cleanup_of_cancelled_code() {
+    let (scope, notes) = (CancelScope::new(), Notes::new());
+    let work = finally(
+        async {
+            scope.cancel("stop");
+            never().await;
+            Outcome::Ok(())
+        },
+        async |_end| {
+            let won = race((after(2, "won"), async {
+                finally(never().map(Ok::<(), Failure<Word>>), async |end| {
+                    pause().await;
+                    notes.add(format!("loser {end:?}"));
+                    Ok(())
+                })
+                .await
+                .unwrap();
+                "lost"
+            }))
+            .await;
+            notes.add(won);
+            let both = join((after(1, 1), after(2, 2))).await;
+            notes.add(format!("{both:?}"));
+            Ok(())
+        },
+    );
+    assert!(ends(scope.run(work)).is_err());
+    assert_eq!(notes.take(), ["loser Cancelled", "won", "(1, 2)"]);
+}
+
+/// A loser whose `Drop` panics, beside one whose exit has to run: the exit runs, and the panic comes out.
+#[test]
+fn a_loser_that_panics_in_its_drop_lets_the_others_unwind() {
+    let notes = Notes::new();
+    let mut task = Probe::new(race((
+        async {
+            let _guard = OnDrop::new(|| panic!("by a loser"));
+            never().await;
+        },
+        async {
+            let _ = finally(never().map(Ok::<(), Failure<Word>>), async |_| {
+                pause().await;
+                notes.add("unwound");
+                Ok(())
+            })
+            .await;
+        },
+        after(1, ()),
+    )));
+    assert_eq!(task.panics(), "by a loser");
+    assert_eq!(notes.take(), ["unwound"]);
+}
+
+/// A branch of a join that panics can be caught around the join, after its neighbors have unwound.
+#[test]
+fn the_panic_of_a_branch_is_caught_around_its_join() {
+    let notes = Notes::new();
+    ends(async {
+        let joined = join((
+            async {
+                pause().await;
+                panic!("in a branch");
+            },
+            async {
+                shield(after(3, ())).await;
+                notes.add("shield over");
+                never().await;
+            },
+        ));
+        let caught = AssertUnwindSafe(joined).catch_unwind().await;
+        assert!(Result::<((), ()), _>::is_err(&caught));
+        notes.add("goes on");
+        pause().await;
+    });
+    assert_eq!(notes.take(), ["shield over", "goes on"]);
+}
+
+/// trio: a limit around a join stops all branches, each unwinds by itself, and the limit returns after the slowest.
+#[test]
+fn a_limit_around_a_join_waits_for_the_slowest_exit() {
+    testing::run(async {
+        let unwinds = |seconds: u32| {
+            finally(never().map(Ok::<(), Failure<Word>>), async move |_| {
+                sleep(seconds * SECOND).await;
+                Ok(())
+            })
+        };
+        let joined = move_on_after(SECOND, join([unwinds(2), unwinds(4), unwinds(1)])).await;
+        assert!(joined.is_none());
+        assert_eq!(testing::elapsed(), 5 * SECOND);
+    });
+}
+
+/// futures-concurrency and FuturesUnordered: of many branches only the woken ones are polled, and the task is woken once for
+/// several.
+#[test]
+fn of_many_branches_the_woken_ones_alone_are_polled() {
+    let gates: Vec<_> = (0..100).map(|_| Gate::new()).collect();
+    let n_polls: Vec<_> = (0..100).map(|_| AtomicUsize::new(0)).collect();
+    let branches: Vec<_> = gates
+        .iter()
+        .zip(&n_polls)
+        .map(|(gate, n_polls)| {
+            let mut waits = gate.wait();
+            std::future::poll_fn(move |cx| {
+                n_polls.fetch_add(1, Ordering::SeqCst);
+                waits.poll_unpin(cx)
+            })
+        })
+        .collect();
+    let mut task = Probe::new(join(branches));
+    task.waits();
+    for gate in &gates[10..13] {
+        gate.open();
+    }
+    assert_eq!(task.n_wakes(), 1);
+    task.waits();
+    for (index, n_polls) in n_polls.iter().enumerate() {
+        let expected = if (10..13).contains(&index) { 2 } else { 1 };
+        assert_eq!(n_polls.load(Ordering::SeqCst), expected, "branch {index}");
+    }
+    gates.iter().for_each(Gate::open);
+    assert_eq!(task.ends().len(), 100);
+}
