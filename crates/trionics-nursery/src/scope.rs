@@ -300,7 +300,8 @@ impl CancelScope {
     ///
     /// The future belongs to no scope and may be sent anywhere. Code *inside* a scope is stopped without
     /// any of this, or asks [`cancel_requested`](crate::cancel_requested). If the scope ends without
-    /// having been cancelled, it waits for ever.
+    /// having been cancelled, it waits for ever. The timer of a deadline is the task's that runs the scope: that of a
+    /// scope which nobody has entered wakes nobody.
     ///
     /// # Cancel safety
     ///

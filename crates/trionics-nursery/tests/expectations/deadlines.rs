@@ -426,3 +426,112 @@ fn a_nurserys_limit_moved_by_its_own_child() {
         assert_eq!(testing::elapsed(), 5 * SECOND);
     });
 }
+
+/// trio, `cancel_called` that is read after the deadline: whoever waits or listens for the scope finds the same answer,
+/// although the scope's own task has not been polled since.
+#[test]
+fn waiters_and_listeners_find_a_deadline_that_has_passed_unnoticed() {
+    let (clock, scope, notes) = (VirtualClock::new(), CancelScope::new(), Notes::new());
+    scope.set_timeout(SECOND);
+    let mut task = Probe::new(with_clock(clock.clone(), scope.run(never())));
+    task.waits();
+    clock.advance(SECOND);
+    let mut waiter = Probe::new(scope.wait_cancelled());
+    assert_eq!(waiter.ends().reason(), &CancelReason::Deadline);
+    let for_hook = notes.clone();
+    let _listening = scope.on_cancel(move |cancelled| for_hook.add(cancelled.to_string()));
+    assert_eq!(notes.take().len(), 1);
+    assert!(task.ends().is_err());
+}
+
+/// As above, for a scope that nobody has entered yet, and that nobody has asked.
+#[test]
+fn a_waiter_of_a_scope_that_is_entered_too_late_finds_its_deadline() {
+    testing::run(async {
+        let waits = || {
+            let scope = CancelScope::new();
+            scope.set_deadline(now() + SECOND);
+            scope
+        };
+        let (waited, listened, notes) = (waits(), waits(), Notes::new());
+        sleep(2 * SECOND).await;
+        let cancelled = move_on_after(Duration::ZERO, waited.wait_cancelled()).await;
+        assert_eq!(cancelled.unwrap().reason(), &CancelReason::Deadline);
+        let for_hook = notes.clone();
+        let _listening = listened.on_cancel(move |cancelled| for_hook.add(cancelled.to_string()));
+        assert_eq!(notes.take().len(), 1);
+    });
+}
+
+/// Kotlin, `withTimeout` inside `NonCancellable`: a limit in a shield of cancelled code counts.
+#[test]
+fn a_limit_in_a_shield_of_cancelled_code_counts() {
+    testing::run(async {
+        let scope = CancelScope::new();
+        let notes = Notes::new();
+        let outcome = scope
+            .run(async {
+                scope.cancel("stop");
+                let said = shield(fail_after(SECOND, never())).await;
+                notes.add(format!("{}", said.is_err()));
+                never().await;
+            })
+            .await;
+        assert!(outcome.is_err());
+        assert_eq!(notes.take(), ["true"]);
+        assert_eq!(testing::elapsed(), SECOND);
+    });
+}
+
+/// A nursery with no time at all: the body and the children that it starts at once each get their first poll.
+#[test]
+fn a_nursery_without_time_begins_what_it_is_given_at_once() {
+    testing::run(async {
+        let notes = Notes::new();
+        let options = NurseryOptions::new().timeout(Duration::ZERO);
+        let failure = options
+            .open(async |n: Nursery<'_, Word>| {
+                let notes = &notes;
+                for index in 0..2 {
+                    n.start_soon(async move {
+                        notes.add(format!("child {index}"));
+                        never().await;
+                        Ok(())
+                    });
+                }
+                notes.add("body");
+                never().await;
+                Ok(())
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(lone_cancelled(&failure).reason(), &CancelReason::Deadline);
+        assert_eq!(notes.take(), ["body", "child 0", "child 1"]);
+        assert_eq!(testing::elapsed(), Duration::ZERO);
+    });
+}
+
+/// asyncio: a limit whose block is cancelled from inside by its own child, and that then expires while the exits run, has
+/// not expired.
+#[test]
+fn a_nursery_that_was_cancelled_and_then_runs_out_of_time_keeps_the_first_reason() {
+    testing::run(async {
+        let failure = NurseryOptions::new()
+            .timeout(2 * SECOND)
+            .open(async |n: Nursery<'_, Word>| {
+                let again = n.clone();
+                n.start_soon(async move {
+                    sleep(SECOND).await;
+                    again.cancel("enough");
+                    shield(sleep(5 * SECOND)).await;
+                    Ok(())
+                });
+                never().await;
+                Ok(())
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(lone_cancelled(&failure).reason().to_string(), "enough");
+        assert_eq!(testing::elapsed(), 6 * SECOND);
+    });
+}

@@ -792,3 +792,138 @@ fn a_child_that_fails_and_one_that_needs_long_to_unwind() {
     );
     assert_eq!(notes.take(), ["unwound"]);
 }
+
+/// trio's CapacityLimiter and tokio's Semaphore: of several who wait for room, a place that becomes free wakes the first.
+#[test]
+fn a_free_place_wakes_one_of_those_who_wait_for_room() {
+    let (end, gates) = (Gate::new(), [Gate::new(), Gate::new()]);
+    let (mut nursery, n) = opened(NurseryOptions::new().limit(2), &end);
+    for gate in &gates {
+        n.start_soon(gate.wait().map(Ok));
+    }
+    nursery.waits();
+    let mut waiters: Vec<_> = (0..3)
+        .map(|_| {
+            let mut waiter = Probe::new(n.start_soon_when_free(never().map(Ok)));
+            waiter.waits();
+            waiter
+        })
+        .collect();
+    let woken =
+        |waiters: &[Probe<'_, ()>]| -> Vec<_> { waiters.iter().map(Probe::n_wakes).collect() };
+    gates[0].open();
+    nursery.waits();
+    assert_eq!(woken(&waiters), [1, 0, 0]);
+    // The one that was woken passes its turn on when it goes.
+    waiters[0].cut();
+    assert_eq!(woken(&waiters), [1, 1, 0]);
+    waiters[1].ends();
+    gates[1].open();
+    nursery.waits();
+    waiters[2].ends();
+    assert_eq!(n.n_children(), 2);
+    nursery.cut();
+}
+
+/// moro: a value that ends the nursery after it was cancelled is its value; one that comes after a failure is not.
+#[test]
+fn a_value_that_ends_a_cancelled_nursery_counts_and_one_that_ends_a_failed_one_does_not() {
+    for fails in [false, true] {
+        let outcome = ends(NurseryOptions::new().open_finishing(
+            async |n: Nursery<'_, Word>, finish: Finish<u32>| {
+                n.start_soon(async move { if fails { Err("child".into()) } else { Ok(()) } });
+                if !fails {
+                    n.cancel("stop");
+                }
+                shield(pause()).await;
+                match finish.finish(7).await {}
+            },
+        ));
+        match outcome {
+            Ok(value) => assert_eq!((value, fails), (7, false)),
+            Err(failure) => assert_eq!((errors(&failure), fails), (vec!["child"], true)),
+        }
+    }
+}
+
+/// tokio's `JoinHandle::is_finished` and `abort`: a child that is unwinding has not finished, and cancelling it again is none.
+#[test]
+fn a_child_that_is_unwinding_has_not_finished() {
+    let (end, gate) = (Gate::new(), Gate::new());
+    let (mut nursery, n) = opened(NurseryOptions::new(), &end);
+    let mut handle = n.named("unwinds").spawn(async {
+        shield(gate.wait()).await;
+        never().await;
+        Ok(())
+    });
+    nursery.waits();
+    assert_eq!(handle.name(), Some("unwinds"));
+    assert!(handle.cancel("stop"));
+    assert!(!handle.cancel("again"));
+    nursery.waits();
+    assert!(!handle.is_finished() && (&mut handle).now_or_never().is_none());
+    gate.open();
+    nursery.waits();
+    assert!(handle.is_finished() && !handle.cancel("too late"));
+    assert_eq!(handle.now_or_never(), Some(Err(ChildEnded::Cancelled)));
+    end.open();
+    nursery.ends().unwrap();
+}
+
+/// Values that borrow what was declared outside may be taken out of the nursery, by handles that outlive it.
+#[test]
+fn handles_bring_borrowed_values_out_of_the_nursery() {
+    let text = "one two three".to_owned();
+    let handles = ends(open_nursery(async |n: Nursery<'_, Word>| {
+        let words: Vec<_> = text
+            .split(' ')
+            .map(|word| n.spawn(async move { Ok(word) }))
+            .collect();
+        Ok(words)
+    }))
+    .unwrap();
+    let words: Vec<_> = handles
+        .into_iter()
+        .map(|handle| ends(handle).unwrap())
+        .collect();
+    assert_eq!(words, ["one", "two", "three"]);
+}
+
+/// A listener of the nursery's scope that starts a child while the nursery is being cancelled: the child begins there.
+#[test]
+fn a_listener_may_start_a_child_in_the_nursery_that_is_being_cancelled() {
+    let (end, notes) = (Gate::new(), Notes::new());
+    let (mut nursery, n) = opened(NurseryOptions::new(), &end);
+    let nursery_of_listener: Nursery<'static, Word> = n.clone();
+    let for_child = notes.clone();
+    let _listening = n.cancel_scope().on_cancel(move |_| {
+        nursery_of_listener.start_soon(async move {
+            for_child.add("began");
+            never().await;
+            Ok(())
+        });
+    });
+    n.cancel("stop");
+    lone_cancelled(&nursery.ends().unwrap_err());
+    assert_eq!(notes.take(), ["began"]);
+}
+
+/// A child that waits for its nursery to be idle waits for itself, until it is stopped.
+#[test]
+fn a_child_that_waits_for_idleness_waits_for_itself() {
+    let (end, notes) = (Gate::new(), Notes::new());
+    let (mut nursery, n) = opened(NurseryOptions::new(), &end);
+    let again = n.clone();
+    let for_child = notes.clone();
+    n.start_soon(async move {
+        again.wait_idle().await;
+        for_child.add("idle");
+        Ok(())
+    });
+    end.open();
+    nursery.waits();
+    n.cancel("stop");
+    // The body has returned, and its value stands.
+    nursery.ends().unwrap();
+    assert!(notes.take().is_empty());
+}

@@ -630,3 +630,49 @@ fn stopping_a_borrow_leaves_plain_work_alive() {
     gate.open();
     assert_eq!(task.ends(), "done");
 }
+
+/// A listener that raises a shield further in while its scope is being cancelled is in time: what is behind it goes on.
+#[test]
+fn a_listener_that_raises_a_shield_further_in_is_in_time() {
+    let (outer, inner, gate) = (CancelScope::new(), CancelScope::new(), Gate::new());
+    let mut task = Probe::new(outer.run(async {
+        let value = inner
+            .run(async {
+                gate.wait().await;
+                "went on"
+            })
+            .await;
+        value.unwrap()
+    }));
+    task.waits();
+    let to_shield = inner.clone();
+    let _listening = outer.on_cancel(move |_| to_shield.set_shielded(true));
+    outer.cancel("stop");
+    task.waits();
+    gate.open();
+    assert_eq!(task.ends().unwrap(), "went on");
+}
+
+/// trio: a scope is left before the code that waits in a sibling scope is: the flags of each say so on their own.
+#[test]
+fn a_scope_handed_to_its_own_body_cancels_only_itself() {
+    let outer = CancelScope::new();
+    let outcome = ends(outer.run(async {
+        for round in 0..3 {
+            let own = CancelScope::new();
+            let result = own
+                .run(async {
+                    own.cancel(format!("round {round}"));
+                    never().await;
+                })
+                .await;
+            assert_eq!(
+                result.unwrap_err().reason().to_string(),
+                format!("round {round}")
+            );
+            assert!(!is_cancel_requested());
+        }
+        "all rounds"
+    }));
+    assert_eq!(outcome.unwrap(), "all rounds");
+}
