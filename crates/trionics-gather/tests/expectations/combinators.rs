@@ -11,7 +11,7 @@ use futures::{FutureExt as _, StreamExt as _, channel::mpsc};
 use trionics_gather::{finally, join, race, race_ok, try_join, try_race};
 use trionics_nursery::{CancelScope, Failure, move_on_after, shield, sleep, testing};
 
-use crate::common::{Gate, Notes, OnDrop, Probe, Word, ends, errors, never, pause};
+use crate::common::{Gate, Notes, OnDrop, Probe, Reports, Word, ends, errors, never, pause};
 
 type Outcome<T = ()> = Result<T, Failure<Word>>;
 
@@ -344,4 +344,82 @@ fn of_many_branches_the_woken_ones_alone_are_polled() {
     }
     gates.iter().for_each(Gate::open);
     assert_eq!(task.ends().len(), 100);
+}
+
+/// trio, `try`/`finally` nested three deep in which every part fails: all are heard, the cause of each next to it.
+#[test]
+fn nested_cleanups_that_all_fail_are_all_heard() {
+    let work = finally(
+        finally(
+            finally(async { Err::<(), _>("body".into()) }, async |_| {
+                Outcome::Err("inner".into())
+            }),
+            async |_| Outcome::Err("middle".into()),
+        ),
+        async |_| Outcome::Err("outer".into()),
+    );
+    let failure = ends(work).unwrap_err();
+    assert_eq!(errors(&failure), ["body", "inner", "middle", "outer"]);
+}
+
+/// trio: a cleanup that panics after a failing body: the panic comes out, and the failure is reported.
+#[test]
+fn a_cleanup_that_panics_outranks_the_bodys_failure() {
+    let reports = Reports::new();
+    let work = finally(
+        async { Err::<(), Failure<Word>>("body".into()) },
+        async |_| panic!("cleanup"),
+    );
+    let mut task = Probe::new(reports.settings().run(work));
+    assert_eq!(task.panics(), "cleanup");
+    assert!(
+        reports
+            .take()
+            .iter()
+            .any(|report| report.to_string().contains("fail"))
+    );
+}
+
+/// A cleanup that is called and panics before there is a future is a panicking cleanup; the body's value is dropped.
+#[test]
+fn a_cleanup_that_panics_when_it_is_called() {
+    let notes = Notes::new();
+    let value = notes.on_drop("value");
+    let mut task = Probe::new(
+        finally(
+            async { Outcome::Ok(value) },
+            |_| -> std::future::Ready<Outcome> { panic!("when called") },
+        )
+        .map(|_| ()),
+    );
+    assert_eq!(task.panics(), "when called");
+    drop(task);
+    assert_eq!(notes.take(), ["value"]);
+}
+
+/// futures: a join of joins and a race of races are driven through one waker, and end in the polls that they must.
+#[test]
+fn combinators_nested_in_each_other() {
+    let output = ends(join((
+        race((after(2, 1), after(1, 2))),
+        join([after(1, 3), after(3, 4)]),
+        race([
+            race([after(2, 5), after(4, 6)]),
+            race([after(3, 7), after(1, 8)]),
+        ]),
+    )));
+    assert_eq!(output, (2, [3, 4], 8));
+}
+
+/// tokio's `select!` with a cancelled scope among the branches: the scope's own cancellation is that branch's outcome.
+#[test]
+fn a_cancelled_scope_wins_a_race_as_any_other_branch() {
+    let scope = CancelScope::new();
+    let mut task = Probe::new(race((
+        scope.run(never()).map(|outcome| outcome.is_err()),
+        after(1_000, false),
+    )));
+    task.poll().is_ready().then(|| panic!("it waits"));
+    scope.cancel("stop");
+    assert!(task.ends());
 }

@@ -551,3 +551,101 @@ fn a_tuple_of_twelve_loses_no_failure() {
     .unwrap_err();
     assert_eq!(errors(&failure), ["enter", "exit"]);
 }
+
+/// contextlib: a function that makes a context and panics before there is one: nothing was entered, and the panic is the
+/// caller's.
+#[test]
+fn a_context_that_panics_while_it_is_made_enters_nothing() {
+    let notes = Notes::new();
+    let good = acm(async |slot: Slot<()>| {
+        notes.add("entered");
+        slot.provide(()).await;
+        Outcome::Ok(())
+    });
+    let bad = acm(|_: Slot<()>| -> std::future::Ready<Outcome> { panic!("when made") });
+    let text = crate::common::panic_of(|| ends(gather_contexts((good, bad), async |_| Ok(()))));
+    assert_eq!(text, "when made");
+    assert!(notes.take().is_empty());
+}
+
+/// trio: a nested pair of contexts whose block is stopped by an inner limit: the inner one exits and the outer one goes on.
+#[test]
+fn a_limit_between_two_contexts_leaves_the_outer_one_in_use() {
+    testing::run(async {
+        let notes = Notes::new();
+        let noting = |name: Word| {
+            let notes = &notes;
+            acm(async move |slot: Slot<()>| {
+                let end = slot.provide(()).await;
+                sleep(SECOND).await;
+                notes.add(format!("{name} {end:?}"));
+                Outcome::Ok(())
+            })
+        };
+        with_context(noting("outer"), async |()| {
+            let limited = move_on_after(
+                SECOND,
+                with_context(noting("inner"), async |()| {
+                    sleep(60 * SECOND).await;
+                    Ok(())
+                }),
+            );
+            assert!(limited.await.is_none());
+            notes.add("still in use");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(
+            notes.take(),
+            ["inner Cancelled", "still in use", "outer Completed"]
+        );
+    });
+}
+
+/// tractor: two sets gathered side by side in a join exit each by itself, one because its block failed.
+#[test]
+fn gatherings_side_by_side_in_a_try_join_unwind_each_by_itself() {
+    let (notes, gate) = (Notes::new(), Gate::new());
+    let context = |name: Word| {
+        let (notes, gate) = (&notes, &gate);
+        acm(async move |slot: Slot<()>| {
+            let end = slot.provide(()).await;
+            gate.wait().await;
+            notes.add(format!("{name} {end:?}"));
+            Outcome::Ok(())
+        })
+    };
+    let mut task = Probe::new(trionics_gather::try_join((
+        gather_contexts([context("a")], async |_| Err::<(), _>("block".into())),
+        gather_contexts([context("b")], async |_| {
+            never().await;
+            Ok(())
+        }),
+    )));
+    task.waits();
+    gate.open();
+    let failure = task.ends().unwrap_err();
+    assert_eq!(errors(&failure), ["block"]);
+    let mut notes = notes.take();
+    notes.sort();
+    assert_eq!(notes, ["a Failed", "b Cancelled"]);
+}
+
+/// A block that hands its values to a thread and takes them back: contexts stay entered meanwhile, and exit afterwards.
+#[test]
+fn a_blocks_value_may_be_used_on_another_thread() {
+    let notes = Notes::new();
+    let context = acm(async |slot: Slot<u32>| {
+        slot.provide(7).await;
+        notes.add("exited");
+        Outcome::Ok(())
+    });
+    let doubled = ends(with_context(context, async |number| {
+        let doubled = std::thread::spawn(move || number * 2).join().unwrap();
+        notes.add("used");
+        Ok(doubled)
+    }));
+    assert_eq!(doubled.unwrap(), 14);
+    assert_eq!(notes.take(), ["used", "exited"]);
+}

@@ -17,7 +17,7 @@ use trionics_nursery::{
 };
 
 use crate::common::{
-    Drawer, Gate, Notes, OnDrop, Probe, Word, ends, errors, never, panic_of, pause,
+    Drawer, Gate, Notes, OnDrop, Probe, Reports, Word, ends, errors, never, panic_of, pause,
 };
 
 type Outcome<T = ()> = Result<T, Failure<Word>>;
@@ -482,4 +482,134 @@ fn children_enter_contexts_on_a_shared_stack_concurrently() {
     }));
     outcome.unwrap();
     assert_eq!(n_left.load(Ordering::SeqCst), 20);
+}
+
+/// contextlib: a set-up that enters further contexts on the same stack has them below itself, so that they outlive it.
+#[test]
+fn what_a_set_up_enters_on_the_same_stack_outlives_it() {
+    let notes = Notes::new();
+    ends(open_exit_stack(async |stack: ExitStack<'_, Word>| {
+        let again = stack.clone();
+        let notes = &notes;
+        let outer = acm(async move |slot: Slot<()>| {
+            again.enter(noting("needed", notes, Ok(()))).await?;
+            let end = slot.provide(()).await;
+            notes.add(format!("needs it, {end:?}"));
+            Ok(())
+        });
+        stack.enter(outer).await
+    }))
+    .unwrap();
+    assert_eq!(
+        seen(&notes),
+        ["needs it, Completed", "needed sees Completed"]
+    );
+}
+
+/// contextlib: an exit that looks at its stack finds what is below it, and moves nothing any more.
+#[test]
+fn an_exit_may_look_at_its_stack_and_moves_nothing() {
+    let notes = Notes::new();
+    ends(open_exit_stack(async |outer: ExitStack<'_, Word>| {
+        open_exit_stack(async |stack: ExitStack<'_, Word>| {
+            for _ in 0..2 {
+                let (own, outer, notes) = (stack.clone(), outer.clone(), &notes);
+                stack.push(async move |_| {
+                    notes.add(format!(
+                        "{} below, {} moved",
+                        own.len(),
+                        own.pop_all(&outer)
+                    ));
+                    Ok(())
+                });
+            }
+            Ok(())
+        })
+        .await?;
+        assert!(outer.is_empty());
+        Ok(())
+    }))
+    .unwrap();
+    assert_eq!(seen(&notes), ["1 below, 0 moved", "0 below, 0 moved"]);
+}
+
+/// contextlib: two exits fail, one on each side of one that succeeds, in a body that was cancelled: the outermost cancelled
+/// scope is told of both failures, and each exit of what was above it.
+#[test]
+fn failing_exits_of_a_cancelled_body_are_heard_and_seen() {
+    let (notes, scope) = (Notes::new(), CancelScope::new());
+    let outcome = ends(
+        scope.run(open_exit_stack(async |stack: ExitStack<'_, Word>| {
+            stack
+                .enter(noting("first", &notes, Err("first".into())))
+                .await?;
+            stack.enter(noting("second", &notes, Ok(()))).await?;
+            stack
+                .enter(noting("third", &notes, Err("third".into())))
+                .await?;
+            scope.cancel("stop");
+            never().await;
+            Ok(())
+        })),
+    );
+    let failure = outcome.unwrap().unwrap_err();
+    assert_eq!(errors(&failure), ["third", "first"]);
+    let expected = [
+        "third sees Cancelled",
+        "second sees Failed",
+        "first sees Failed",
+    ];
+    assert_eq!(seen(&notes), expected);
+}
+
+/// A context that ends with a failure while the exit above it runs: those below see a failure, and the one above saw none.
+#[test]
+fn a_context_that_fails_before_its_turn_during_the_exits_is_seen_by_those_below() {
+    let (notes, dies, dead) = (Notes::new(), Gate::new(), Gate::new());
+    let mut task = Probe::new(open_exit_stack(async |stack: ExitStack<'_, Word>| {
+        stack.enter(noting("first", &notes, Ok(()))).await?;
+        let second = acm(async |slot: Slot<()>| {
+            let provided = std::pin::pin!(slot.provide(()));
+            futures::future::select(provided, dies.wait()).await;
+            dead.open();
+            Err("second".into())
+        });
+        stack.enter(second).await?;
+        stack.push(async |end| {
+            notes.add(format!("third sees {end:?}"));
+            dies.open();
+            dead.wait().await;
+            Ok(())
+        });
+        Ok(())
+    }));
+    let failure = task.ends().unwrap_err();
+    assert_eq!(failure.as_leaf(), Some(&"second"));
+    assert_eq!(seen(&notes), ["third sees Completed", "first sees Failed"]);
+}
+
+/// contextlib: a stack that is dropped half-way through its exits drops the rest, inner to outer, and reports each.
+#[test]
+fn a_stack_that_is_dropped_during_an_exit_reports_the_rest() {
+    let (notes, reports) = (Notes::new(), Reports::new());
+    let mut task = Probe::new(reports.settings().run(open_exit_stack(
+        async |stack: ExitStack<'_, Word>| {
+            stack.enter(noting("first", &notes, Ok(()))).await?;
+            stack.push(async |_| {
+                let _guard = notes.on_drop("exit dropped");
+                notes.add("exit began");
+                never().await;
+                Ok(())
+            });
+            stack.enter(noting("third", &notes, Ok(()))).await?;
+            Ok(())
+        },
+    )));
+    task.waits();
+    task.cut();
+    assert_eq!(
+        seen(&notes),
+        ["third sees Completed", "exit began", "exit dropped"]
+    );
+    assert_eq!(reports.take().len(), 2);
 }
