@@ -423,3 +423,88 @@ fn a_cancelled_scope_wins_a_race_as_any_other_branch() {
     scope.cancel("stop");
     assert!(task.ends());
 }
+
+/// futures-concurrency: a race of few and a race of many futures tell the same story, of everybody in it.
+#[test]
+fn races_of_few_and_of_many_do_the_same() {
+    #[derive(Clone, Copy, Debug)]
+    enum Kind {
+        /// Waits for what never comes; its exit takes two awaits.
+        Unwinds,
+        /// Is ready in its second poll.
+        Wins,
+        /// Is always woken, and never ready.
+        Busy,
+        /// Is ready in its third poll.
+        Late,
+        /// Waits, and holds nothing.
+        Waits,
+        /// Fails, where failures count, in its second poll.
+        Fails,
+    }
+    fn run(kinds: &[Kind], n_futures: usize, is_ok: bool) -> (Vec<String>, Vec<String>) {
+        let notes = Notes::new();
+        let futures: Vec<_> = (0..n_futures)
+            .map(|index| {
+                let (kind, notes) = (kinds.get(index).copied(), &notes);
+                async move {
+                    let _guard = kind.map(|_| notes.on_drop(&format!("{index} dropped")));
+                    match kind {
+                        Some(Kind::Unwinds) => {
+                            finally(never().map(Outcome::Ok), async |end| {
+                                notes.add(format!("{index} sees {end:?}"));
+                                pause().await;
+                                pause().await;
+                                notes.add(format!("{index} has unwound"));
+                                Ok(())
+                            })
+                            .await?;
+                        }
+                        Some(Kind::Wins) => pause().await,
+                        Some(Kind::Busy) => loop {
+                            notes.add(format!("{index} is polled"));
+                            pause().await;
+                        },
+                        Some(Kind::Late) => {
+                            pause().await;
+                            pause().await;
+                        }
+                        Some(Kind::Fails) => {
+                            pause().await;
+                            return Err("failed".into());
+                        }
+                        Some(Kind::Waits) | None => never().await,
+                    }
+                    notes.add(format!("{index} returns"));
+                    Ok(index)
+                }
+            })
+            .collect();
+        let outcome = if is_ok { ends(race_ok(futures)) } else { ends(try_race(futures)) };
+        let outcome = match outcome {
+            Ok(index) => vec![format!("{index} has won")],
+            Err(failure) => errors(&failure).into_iter().map(str::to_owned).collect(),
+        };
+        // How often a loser is polled on its way out, so that it may return there, and when it goes, is not promised.
+        let mut story = notes.take();
+        story.retain(|note| !note.ends_with("is polled") && !note.ends_with("returns"));
+        story.sort();
+        (outcome, story)
+    }
+    let stories: &[&[Kind]] = &[
+        &[Kind::Wins, Kind::Busy, Kind::Waits],
+        &[Kind::Busy, Kind::Wins, Kind::Busy],
+        &[Kind::Unwinds, Kind::Wins, Kind::Late],
+        &[Kind::Late, Kind::Wins, Kind::Unwinds],
+        &[Kind::Wins, Kind::Wins, Kind::Fails],
+        &[Kind::Fails, Kind::Wins, Kind::Unwinds],
+        &[Kind::Fails, Kind::Late, Kind::Waits],
+        &[Kind::Unwinds, Kind::Busy, Kind::Late],
+    ];
+    for story in stories {
+        for is_ok in [false, true] {
+            let (few, many) = (run(story, 3, is_ok), run(story, 40, is_ok));
+            assert_eq!(few, many, "{story:?}, {is_ok}");
+        }
+    }
+}
