@@ -223,7 +223,8 @@ impl CancelScope {
     /// Limits how long exits and shields inside may go on once the scope is effectively cancelled.
     ///
     /// What still runs when the period is over is dropped where it stands, and reported to the hook;
-    /// a nursery names it in its outcome, too. Needs a clock.
+    /// a nursery names it in its outcome, too. It can be changed while the exits run, and counts from the
+    /// cancellation all the same. Needs a clock.
     ///
     /// # Panics
     ///

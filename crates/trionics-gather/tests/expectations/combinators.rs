@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _, channel::mpsc};
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc, future::LocalBoxFuture};
 use trionics_gather::{finally, join, race, race_ok, try_join, try_race};
 use trionics_nursery::{CancelScope, Failure, move_on_after, shield, sleep, testing};
 
@@ -480,7 +480,11 @@ fn races_of_few_and_of_many_do_the_same() {
                 }
             })
             .collect();
-        let outcome = if is_ok { ends(race_ok(futures)) } else { ends(try_race(futures)) };
+        let outcome = if is_ok {
+            ends(race_ok(futures))
+        } else {
+            ends(try_race(futures))
+        };
         let outcome = match outcome {
             Ok(index) => vec![format!("{index} has won")],
             Err(failure) => errors(&failure).into_iter().map(str::to_owned).collect(),
@@ -507,4 +511,53 @@ fn races_of_few_and_of_many_do_the_same() {
             assert_eq!(few, many, "{story:?}, {is_ok}");
         }
     }
+}
+
+/// tokio's channels: a branch that has returned is dropped with all that it holds, in joins and races of few and of many, so
+/// that a neighbor, or a loser on its way out, that reads a channel to its end comes to it.
+#[test]
+fn a_branch_that_has_returned_lets_go_of_what_it_holds() {
+    for n_idle in [0, 50] {
+        for is_race in [false, true] {
+            let notes = Notes::new();
+            let (sender, mut receiver) = mpsc::unbounded::<Word>();
+            let returns = std::future::poll_fn(move |_| {
+                sender.unbounded_send("sent").unwrap();
+                Poll::Ready(())
+            });
+            let reads = async {
+                let _ = finally(never().map(Outcome::Ok), async |_| {
+                    while let Some(word) = receiver.next().await {
+                        notes.add(word);
+                    }
+                    Ok(())
+                })
+                .await;
+            };
+            let mut branches: Vec<LocalBoxFuture<'_, ()>> = Vec::new();
+            if is_race {
+                branches.push(Box::pin(reads));
+            } else {
+                branches.push(Box::pin(async {
+                    let _ = move_on_now(reads).await;
+                }));
+            }
+            branches.push(Box::pin(returns));
+            if is_race {
+                branches.extend((0..n_idle).map(|_| never().boxed_local()));
+                ends(race(branches));
+            } else {
+                branches.extend((0..n_idle).map(|_| pause().boxed_local()));
+                ends(join(branches));
+            }
+            assert_eq!(notes.take(), ["sent"], "{n_idle}, {is_race}");
+        }
+    }
+}
+
+/// Runs `future` in a scope that is cancelled.
+async fn move_on_now<T>(future: impl Future<Output = T>) -> Option<T> {
+    let scope = CancelScope::new();
+    scope.cancel("now");
+    scope.run(future).await.ok()
 }

@@ -2,10 +2,11 @@
 
 use std::{cell::RefCell, time::Duration};
 
+use futures::{StreamExt as _, channel::mpsc};
 use trionics_errgroup::{LibraryFailure, collapse_eg};
 use trionics_gather::{
-    AsyncContext, BlockEnd, Slot, acm, acm_pair, finally, gather_contexts, gather_contexts_in,
-    null_context, nursery_context, race, with_context,
+    AsyncContext, BlockEnd, ExitStack, Slot, acm, acm_pair, finally, gather_contexts,
+    gather_contexts_in, null_context, nursery_context, open_exit_stack, race, with_context,
 };
 use trionics_nursery::{
     CancelScope, Failure, Nursery, TaskStatus, fail_after, move_on_after, open_nursery, shield,
@@ -648,4 +649,50 @@ fn a_blocks_value_may_be_used_on_another_thread() {
     }));
     assert_eq!(doubled.unwrap(), 14);
     assert_eq!(notes.take(), ["used", "exited"]);
+}
+
+/// tokio's channels: a block that has returned is dropped with all that it holds before the exits begin, whatever kind of
+/// future it is, so that an exit that reads a channel to its end comes to it.
+#[test]
+fn an_exit_reads_a_channel_to_its_end_that_the_block_has_held() {
+    fn holds(sender: mpsc::UnboundedSender<Word>) -> impl Future<Output = Outcome> {
+        // Holds the sender to its own end, as an async block would not.
+        std::future::poll_fn(move |_| {
+            sender.unbounded_send("from the block").unwrap();
+            std::task::Poll::Ready(Ok(()))
+        })
+    }
+    async fn drain(receiver: &mut mpsc::UnboundedReceiver<Word>, notes: &Notes) -> Outcome {
+        while let Some(word) = receiver.next().await {
+            notes.add(word);
+        }
+        Ok(())
+    }
+    let notes = Notes::new();
+    let channel = || mpsc::unbounded::<Word>();
+    let context = |(sender, mut receiver): (_, mpsc::UnboundedReceiver<Word>)| {
+        let notes = &notes;
+        acm(async move |slot: Slot<mpsc::UnboundedSender<Word>>| {
+            slot.provide(sender).await;
+            drain(&mut receiver, notes).await
+        })
+    };
+    ends(with_context(context(channel()), holds)).unwrap();
+    ends(gather_contexts((context(channel()),), |(sender,)| {
+        holds(sender)
+    }))
+    .unwrap();
+    let (sender, mut receiver) = channel();
+    ends(finally(holds(sender), async |_| {
+        drain(&mut receiver, &notes).await
+    }))
+    .unwrap();
+    ends(open_exit_stack(|stack: ExitStack<'_, Word>| {
+        let (sender, mut receiver) = channel();
+        let notes = notes.clone();
+        stack.push(async move |_| drain(&mut receiver, &notes).await);
+        holds(sender)
+    }))
+    .unwrap();
+    assert_eq!(notes.take(), ["from the block"; 4]);
 }

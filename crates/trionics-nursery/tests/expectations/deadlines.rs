@@ -9,7 +9,9 @@ use trionics_nursery::{
     open_nursery, shield, sleep, testing, testing::VirtualClock, with_clock,
 };
 
-use crate::common::{Drawer, Gate, Notes, Probe, Word, errors, lone_cancelled, never, pause};
+use crate::common::{
+    Drawer, Gate, Notes, Probe, Reports, Word, errors, lone_cancelled, never, pause,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -534,4 +536,81 @@ fn a_nursery_that_was_cancelled_and_then_runs_out_of_time_keeps_the_first_reason
         assert_eq!(lone_cancelled(&failure).reason().to_string(), "enough");
         assert_eq!(testing::elapsed(), 6 * SECOND);
     });
+}
+
+/// Kubernetes' and systemd's stop timeout, decided late: a grace period that is set while the exits run already counts from
+/// the cancellation, and is over at once if that is longer ago.
+#[test]
+fn a_grace_period_set_while_the_exits_run_counts_from_the_cancellation() {
+    let changes: &[(&[(u32, u32)], u32)] = &[
+        (&[(1, 3)], 3),
+        (&[(5, 3)], 5),
+        (&[(0, 3), (2, 10)], 10),
+        (&[(0, 10), (2, 5)], 5),
+        (&[(0, 10), (8, 5)], 8),
+    ];
+    for &(set, over_after) in changes {
+        let (clock, scope, reports) = (VirtualClock::new(), CancelScope::new(), Reports::new());
+        let settings = reports.settings().clock(clock.clone());
+        let mut task = Probe::new(settings.run(scope.run(shield(never()))));
+        task.waits();
+        scope.cancel("stop");
+        task.waits();
+        let mut set = set.iter().copied().peekable();
+        loop {
+            while let Some((_, period)) = set.next_if(|(at, _)| *at * SECOND <= clock.elapsed()) {
+                scope.set_exit_grace(period * SECOND);
+            }
+            if task.is_woken() && task.settle().is_ready() {
+                break;
+            }
+            assert!(clock.elapsed() < 20 * SECOND, "it ends");
+            clock.advance(Duration::from_millis(100));
+        }
+        assert_eq!(clock.elapsed(), over_after * SECOND);
+        assert!(!reports.take().is_empty());
+    }
+}
+
+/// A scope that a shield has taken out of the cancellation, and that comes under it again, has its whole period again.
+#[test]
+fn a_grace_period_begins_anew_when_the_scope_is_cancelled_anew() {
+    let (clock, outer, inner) = (VirtualClock::new(), CancelScope::new(), CancelScope::new());
+    let reports = Reports::new();
+    inner.set_exit_grace(3 * SECOND);
+    let settings = reports.settings().clock(clock.clone());
+    let mut task = Probe::new(settings.run(outer.run(inner.run(shield(never())))));
+    task.waits();
+    let mut waits = |seconds: u32| {
+        for _ in 0..seconds * 10 {
+            assert!(task.settle().is_pending(), "at {:?}", clock.elapsed());
+            clock.advance(Duration::from_millis(100));
+        }
+    };
+    outer.cancel("stop");
+    waits(2);
+    inner.set_shielded(true);
+    waits(10);
+    inner.set_shielded(false);
+    waits(3);
+    assert!(task.ends().is_err());
+}
+
+/// The same, with nobody to wake the task but the call that sets the period.
+#[test]
+fn a_grace_period_that_is_over_when_it_is_set_ends_what_waits() {
+    let (clock, scope, reports) = (VirtualClock::new(), CancelScope::new(), Reports::new());
+    let settings = reports
+        .settings()
+        .clock(clock.clone())
+        .patience(1000 * SECOND);
+    let mut task = Probe::new(settings.run(scope.run(shield(never()))));
+    task.waits();
+    scope.cancel("stop");
+    task.waits();
+    clock.advance(5 * SECOND);
+    task.waits();
+    scope.set_exit_grace(SECOND);
+    assert!(task.is_woken());
+    assert!(task.ends().is_err());
 }

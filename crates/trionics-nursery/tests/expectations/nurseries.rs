@@ -927,3 +927,31 @@ fn a_child_that_waits_for_idleness_waits_for_itself() {
     nursery.ends().unwrap();
     assert!(notes.take().is_empty());
 }
+
+/// tokio's channels: a body, and a child, that has returned is dropped at once with all that it holds, so that whoever reads
+/// a channel to its end, comes to it.
+#[test]
+fn what_has_returned_lets_go_of_what_it_holds() {
+    let outcome = ends(open_nursery(|n: Nursery<'_, Word>| {
+        let (of_body, mut receiver) = futures::channel::mpsc::unbounded::<u32>();
+        let of_child = of_body.clone();
+        // Futures that hold something to their own end, as an async block would not.
+        n.start_soon(std::future::poll_fn(move |_| {
+            of_child.unbounded_send(1).unwrap();
+            std::task::Poll::Ready(Ok(()))
+        }));
+        let total = n.spawn(async move {
+            let mut total = 0;
+            while let Some(number) = receiver.next().await {
+                total += number;
+            }
+            Ok(total)
+        });
+        let mut total = Some(total);
+        std::future::poll_fn(move |_| {
+            of_body.unbounded_send(2).unwrap();
+            std::task::Poll::Ready(Ok(total.take().unwrap()))
+        })
+    }));
+    assert_eq!(ends(outcome.unwrap()).unwrap(), 3);
+}

@@ -379,3 +379,31 @@ fn a_cancelled_neighbor_does_not_excuse_a_missing_report() {
     }));
     outcome.unwrap();
 }
+
+/// trio: `start` in a shielded part of the body of a cancelled nursery: the child sets up in peace, and is stopped once it
+/// has reported and belongs to the nursery.
+#[test]
+fn a_shielded_start_in_a_cancelled_nursery_sets_up_in_peace() {
+    let notes = Notes::new();
+    let failure = ends(open_nursery(async |n: Nursery<'_, Word>| {
+        n.cancel("stop");
+        let value = shield(n.start(|status| async {
+            let _guard = notes.on_drop("child stopped");
+            for _ in 0..3 {
+                pause().await;
+            }
+            status.started("set up");
+            never().await;
+            Ok(())
+        }))
+        .await?;
+        notes.add(value);
+        never().await;
+        Ok(())
+    }))
+    .unwrap_err();
+    assert_eq!(lone_cancelled(&failure).reason().to_string(), "stop");
+    let mut notes = notes.take();
+    notes.sort();
+    assert_eq!(notes, ["child stopped", "set up"]);
+}
