@@ -38,7 +38,8 @@ use self::{
 /// [`ExitStack::enter`] enters a context and returns its value; [`ExitStack::push`] takes an async
 /// exit. When the body has ended, for whatever reason, the exits run one after another, last in first
 /// out, each to its end, shielded from cancellation and from each other's failures; then the call
-/// returns.
+/// returns. Each is told how what is above it has ended: as the body has, unless an exit, or a context that
+/// ended before its turn, has failed or panicked meanwhile, just as in nested blocks.
 ///
 /// It is for contexts whose number or kind is known only at run time, as Python's `AsyncExitStack` is.
 /// Contexts that do not depend on each other are entered faster with
@@ -47,7 +48,8 @@ use self::{
 /// # Errors
 ///
 /// The failure of the body, of a context that ended while the body ran, which cancels the body, or of an exit; a group
-/// if there are several. A failing exit has the body's failure as its context.
+/// if there are several. A failing exit has as its context what had failed last: an exit above it, or the body. None
+/// can suppress what failed before it.
 ///
 /// # Panics
 ///
@@ -269,7 +271,8 @@ macro_rules! stack_methods {
                 })
             }
 
-            /// Puts an async exit on the stack; it is called when its turn comes, with how the body ended.
+            /// Puts an async exit on the stack; it is called when its turn comes, with how the body, and what is above
+            /// the exit, has ended.
             ///
             /// # Panics
             ///

@@ -43,14 +43,6 @@ impl Holding {
         }
     }
 
-    /// For a context whose exit begins by itself, in the light of the same failure.
-    pub(crate) fn with_block(&self, block: &Block, location: &'static Location<'static>) -> Self {
-        Self {
-            block_failure: Arc::clone(&self.block_failure),
-            ..Self::new(block, location)
-        }
-    }
-
     pub(crate) fn limited(mut self, limit: Option<Arc<Limit>>) -> Self {
         self.limit = limit;
         self

@@ -31,7 +31,8 @@ mod set;
 /// to unwind.
 ///
 /// An output that one of the others gives on its way out is dropped; where that may be a failure that
-/// must not be lost, use [`try_race`].
+/// must not be lost, use [`try_race`]. As the others may be polled once more when there is a winner, a receiver among
+/// them may take a message along: what loses nothing when it is dropped, and cleans nothing up, belongs in a `select!`.
 ///
 /// # Panics
 ///

@@ -164,7 +164,9 @@ fn a_panicking_exit_lets_the_others_exit_and_is_resumed() {
         Ok(())
     }));
     assert_eq!(probe.panics(), "in the exit");
-    assert_eq!(notes.take(), left(&["b", "a"], BlockEnd::Completed));
+    let mut expected = left(&["b"], BlockEnd::Completed);
+    expected.extend(left(&["a"], BlockEnd::Panicked));
+    assert_eq!(notes.take(), expected);
 }
 
 #[test]
@@ -298,7 +300,9 @@ fn a_context_that_dies_before_its_turn_cancels_the_body_and_the_rest_is_left_in_
             assert_eq!(failure.as_library(), Some(&LibraryFailure::ContextEnded));
         }
         let mut expected = vec!["dies".to_owned(), "body dropped".to_owned()];
-        expected.extend(left(&["b", "a"], BlockEnd::Cancelled));
+        expected.extend(left(&["b"], BlockEnd::Cancelled));
+        // As in nested blocks: what dies inside of `a` has failed there.
+        expected.extend(left(&["a"], BlockEnd::Failed));
         assert_eq!(notes.take(), expected);
     }
 }
@@ -327,7 +331,8 @@ fn a_background_task_of_a_context_runs_beside_the_body_and_its_failure_unwinds_f
     assert_eq!(errors(&failure), ["background"]);
     assert_eq!(failure.leaves().count(), 1, "{failure:?}");
     let mut expected = vec!["body dropped".to_owned()];
-    expected.extend(left(&["b", "a"], BlockEnd::Cancelled));
+    expected.extend(left(&["b"], BlockEnd::Cancelled));
+    expected.extend(left(&["a"], BlockEnd::Failed));
     let notes = notes.take();
     assert!(
         notes == expected || notes[..] == expected[1..] || notes.ends_with(&expected[1..]),

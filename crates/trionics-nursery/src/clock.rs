@@ -102,7 +102,8 @@ pub fn now() -> Instant {
 
 /// Waits for `duration`, counted from this call, on the clock of the scope around.
 ///
-/// A duration too long for the clock waits for ever, as far as anybody will notice.
+/// A duration too long for the clock waits for ever, as far as anybody will notice. A duration of zero is over at once:
+/// to be stopped, or to let others run, await a [`checkpoint`](crate::checkpoint).
 ///
 /// # Panics
 ///

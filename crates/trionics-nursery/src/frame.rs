@@ -391,7 +391,11 @@ impl Frame {
 
     /// Whether the grace period of a cancelled frame is over; tells what is given up.
     fn gives_up(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.wait.is_none() || !self.grace.is_over(&self.node, cx) {
+        if self.wait.is_none() {
+            self.grace.reset();
+            return false;
+        }
+        if !self.grace.is_over(&self.node, cx) {
             return false;
         }
         let (dismissed, some_run) = self.node.dismiss_inside();
@@ -554,7 +558,14 @@ pub(crate) fn drop_body<F>(mut body: Pin<&mut Option<F>>) -> std::thread::Result
 /// How long a cancelled frame waits for what still runs inside.
 #[derive(Default)]
 pub(crate) struct Grace {
-    timer: Option<Box<(Duration, BoxSleep)>>,
+    /// Since the first poll in which it had to wait.
+    waiting: Option<Box<GraceWait>>,
+}
+
+struct GraceWait {
+    /// The period counts from here, also one that is set later.
+    since: Instant,
+    timer: Option<(Duration, BoxSleep)>,
 }
 
 impl Grace {
@@ -563,26 +574,51 @@ impl Grace {
         if node.is_out_of_grace() {
             return true;
         }
-        let Some(period) = node.grace() else {
+        let period = node.grace();
+        let _outside = current::clear();
+        let waiting = match &mut self.waiting {
+            Some(waiting) => waiting,
+            none => {
+                let Some(clock) = node.clock() else {
+                    if period.is_none() {
+                        return false;
+                    }
+                    crate::clock::no_clock(node.info().location())
+                };
+                none.insert(Box::new(GraceWait {
+                    since: clock.now(),
+                    timer: None,
+                }))
+            }
+        };
+        let Some(period) = period else {
             return false;
         };
-        let _outside = current::clear();
-        if self.timer.as_ref().is_none_or(|timer| timer.0 != period) {
-            let clock = node
-                .environment()
-                .and_then(|environment| environment.clock.clone());
-            let Some(clock) = clock else {
-                crate::clock::no_clock(node.info().location())
-            };
-            let end = crate::clock::saturating_add(clock.now(), period);
-            self.timer = Some(Box::new((period, clock.sleep_until(end))));
-        }
-        let timer = self.timer.as_mut().expect("set above");
+        let timer = match &mut waiting.timer {
+            Some(timer) if timer.0 == period => timer,
+            timer => {
+                let Some(clock) = node.clock() else {
+                    crate::clock::no_clock(node.info().location())
+                };
+                let end = crate::clock::saturating_add(waiting.since, period);
+                timer.insert((period, clock.sleep_until(end)))
+            }
+        };
         let is_over = timer.1.as_mut().poll(cx).is_ready();
         if is_over {
             node.set_out_of_grace();
         }
         is_over
+    }
+
+    /// The frame is not cancelled, or not any more.
+    #[inline]
+    pub(crate) fn reset(&mut self) {
+        if self.waiting.is_some() {
+            // The timer is the user's.
+            let _outside = current::clear();
+            self.waiting = None;
+        }
     }
 }
 

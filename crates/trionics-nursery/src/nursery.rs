@@ -651,7 +651,8 @@ macro_rules! nursery_methods {
             /// Waits until the nursery has no children, the body apart; at once if it has none.
             ///
             /// It can be filled and waited for again. Once it was idle this is over, also if a child
-            /// is started before the caller gets to run.
+            /// is started before the caller gets to run. It is for the body and for code outside: a child would wait
+            /// for itself.
             ///
             /// # Cancel safety
             ///

@@ -223,7 +223,8 @@ impl CancelScope {
     /// Limits how long exits and shields inside may go on once the scope is effectively cancelled.
     ///
     /// What still runs when the period is over is dropped where it stands, and reported to the hook;
-    /// a nursery names it in its outcome, too. Needs a clock.
+    /// a nursery names it in its outcome, too. It can be changed while the exits run, and counts from the
+    /// cancellation all the same. Needs a clock.
     ///
     /// # Panics
     ///
@@ -300,7 +301,8 @@ impl CancelScope {
     ///
     /// The future belongs to no scope and may be sent anywhere. Code *inside* a scope is stopped without
     /// any of this, or asks [`cancel_requested`](crate::cancel_requested). If the scope ends without
-    /// having been cancelled, it waits for ever.
+    /// having been cancelled, it waits for ever. The timer of a deadline is the task's that runs the scope: that of a
+    /// scope which nobody has entered wakes nobody.
     ///
     /// # Cancel safety
     ///

@@ -51,7 +51,7 @@ impl<N, B, V> Enter<N, B, V> {
     where
         C: AsyncContext<Value = V>,
     {
-        let entry = Entry::new(location, stack);
+        let entry = Entry::new(location);
         let (child, shelf) = entry.child(context);
         Self {
             location,

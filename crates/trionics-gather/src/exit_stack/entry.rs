@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use trionics_errgroup::{Cancelled, Failure};
+use trionics_errgroup::{Cancelled, Failure, FailureMark};
 use trionics_nursery::{
     CancelScope,
     internal::{Block, move_scope, scope_at},
@@ -35,11 +36,53 @@ pub(super) struct Shared<B> {
 
 struct StackState<B> {
     /// The last one is left first.
-    entries: Vec<Arc<Entry<B>>>,
+    entries: Vec<Layer<B>>,
     /// The one whose exit runs now.
     exiting: Option<Arc<Entry<B>>>,
-    /// How the block has ended; from then on entries are left.
+    /// How the block and the exits after it have ended; from then on entries are left.
     unwinding: Option<BlockEnd>,
+    /// The failure of the last exit that has failed.
+    exit_failure: Option<FailureMark>,
+}
+
+struct Layer<B> {
+    entry: Arc<Entry<B>>,
+    /// What became of those that were right above it and have gone before their turn.
+    above: Outcome,
+}
+
+impl<B> Layer<B> {
+    fn new(entry: &Arc<Entry<B>>) -> Self {
+        Self {
+            entry: Arc::clone(entry),
+            above: Outcome::Returned,
+        }
+    }
+}
+
+impl<B> StackState<B> {
+    /// Something above the entry that is left next has come to its end.
+    fn note(&mut self, outcome: Outcome) {
+        self.unwinding = self.unwinding.map(|how| outcome.on_top_of(how));
+        if let Outcome::Failed(mark) = outcome {
+            self.exit_failure = Some(mark);
+        }
+    }
+
+    /// Takes an entry out that is not the one whose exit runs.
+    fn remove(&mut self, entry: &Arc<Entry<B>>, outcome: Outcome) -> Option<Layer<B>> {
+        let index = self
+            .entries
+            .iter()
+            .rposition(|layer| Arc::ptr_eq(&layer.entry, entry))?;
+        let mut removed = self.entries.remove(index);
+        if let Some(below) = index.checked_sub(1).and_then(|at| self.entries.get_mut(at)) {
+            let above = mem::replace(&mut removed.above, Outcome::Returned);
+            below.above.add(above);
+            below.above.add(outcome);
+        }
+        Some(removed)
+    }
 }
 
 impl<B> Shared<B> {
@@ -50,6 +93,7 @@ impl<B> Shared<B> {
                 entries: Vec::new(),
                 exiting: None,
                 unwinding: None,
+                exit_failure: None,
             }),
         }
     }
@@ -72,7 +116,7 @@ impl<B> Shared<B> {
         if state.unwinding.is_some() {
             return false;
         }
-        state.entries.push(Arc::clone(entry));
+        state.entries.push(Layer::new(entry));
         true
     }
 
@@ -85,31 +129,40 @@ impl<B> Shared<B> {
     fn leave_next(&self) {
         let next = {
             let mut state = self.lock();
-            let (Some(how), None) = (state.unwinding, &state.exiting) else {
+            if state.unwinding.is_none() || state.exiting.is_some() {
+                return;
+            }
+            let Some(layer) = state.entries.pop() else {
                 return;
             };
-            state.exiting = state.entries.pop();
-            state.exiting.clone().map(|entry| (entry, how))
+            state.note(layer.above);
+            state.exiting = Some(Arc::clone(&layer.entry));
+            state.unwinding.map(|how| (layer.entry, how))
         };
         if let Some((entry, how)) = next {
             entry.block.end(how);
         }
     }
 
-    /// An entry's context is over, in its turn or before.
-    fn gone(&self, entry: &Arc<Entry<B>>) {
-        let removed = {
+    /// What an exit that fails now finds on its way out.
+    fn pending_failure(&self) -> Option<FailureMark> {
+        let exit_failure = self.lock().exit_failure.clone();
+        exit_failure.or_else(|| self.holding.block_failure.get().cloned())
+    }
+
+    /// An entry's context is over, in its turn or before; those below are told what became of its exit.
+    fn gone(&self, entry: &Arc<Entry<B>>, outcome: Outcome) {
+        let (exited, removed) = {
             let mut state = self.lock();
-            match &state.exiting {
-                Some(exiting) if Arc::ptr_eq(exiting, entry) => state.exiting.take(),
-                _ => state
-                    .entries
-                    .iter()
-                    .rposition(|other| Arc::ptr_eq(other, entry))
-                    .map(|index| state.entries.remove(index)),
+            match state.exiting.take_if(|exiting| Arc::ptr_eq(exiting, entry)) {
+                Some(exited) => {
+                    state.note(outcome);
+                    (Some(exited), None)
+                }
+                None => (None, state.remove(entry, outcome)),
             }
         };
-        drop(removed);
+        drop((exited, removed));
         self.leave_next();
     }
 
@@ -129,19 +182,20 @@ impl<B> Shared<B> {
             if state.unwinding.is_some() {
                 return 0;
             }
-            std::mem::take(&mut state.entries)
+            mem::take(&mut state.entries)
         };
         let mut kept = Vec::new();
         let mut n_moved = 0;
-        for entry in entries {
+        for layer in entries {
+            let entry = &layer.entry;
             // One that has been cancelled unwinds here.
-            if entry.block.is_cancelled() || !onto.push(&entry) {
-                kept.push(entry);
+            if entry.block.is_cancelled() || !onto.push(entry) {
+                kept.push(layer);
             } else if entry.move_to(onto, new_scope, &mut start) {
                 n_moved += 1;
             } else {
-                onto.gone(&entry);
-                kept.push(entry);
+                onto.gone(entry, Outcome::Returned);
+                kept.push(layer);
             }
         }
         self.put_back(kept);
@@ -149,8 +203,11 @@ impl<B> Shared<B> {
     }
 
     /// Puts entries back below what has been put on the stack meanwhile.
-    fn put_back(&self, mut entries: Vec<Arc<Entry<B>>>) {
-        let kept = entries.clone();
+    fn put_back(&self, mut entries: Vec<Layer<B>>) {
+        let kept: Vec<_> = entries
+            .iter()
+            .map(|layer| Arc::clone(&layer.entry))
+            .collect();
         {
             let mut state = self.lock();
             entries.append(&mut state.entries);
@@ -158,7 +215,7 @@ impl<B> Shared<B> {
         }
         // What has gone meanwhile has not found itself on the stack.
         for entry in kept.iter().filter(|entry| entry.lock().is_gone) {
-            self.gone(entry);
+            self.gone(entry, Outcome::Returned);
         }
         self.leave_next();
     }
@@ -190,11 +247,11 @@ struct EntryState<B> {
 }
 
 impl<B> Entry<B> {
-    /// An entry that is on no stack yet; its context fails in the light of what `shared`'s block fails with.
-    pub(super) fn new(location: &'static Location<'static>, shared: &Shared<B>) -> Arc<Self> {
+    /// An entry that is on no stack yet.
+    pub(super) fn new(location: &'static Location<'static>) -> Arc<Self> {
         let block = Block::new(location, 1);
         Arc::new(Self {
-            holding: shared.holding.with_block(&block, location),
+            holding: Holding::new(&block, location),
             block,
             scope: scope_at(location),
             state: Mutex::new(EntryState {
@@ -214,7 +271,7 @@ impl<B> Entry<B> {
         shared: &Arc<Shared<B>>,
         child: impl FnOnce(&Arc<Self>) -> B,
     ) -> Arc<Self> {
-        let entry = Self::new(location, shared);
+        let entry = Self::new(location);
         let child = child(&entry);
         entry.hand_over(shared, child);
         entry
@@ -235,6 +292,7 @@ impl<B> Entry<B> {
             held,
             leaving: Leaving {
                 entry: Arc::clone(self),
+                outcome: Outcome::Returned,
             },
         };
         (InChild::new(&self.scope, child), shelf)
@@ -288,11 +346,20 @@ impl<B> Entry<B> {
             let mut state = self.lock();
             state.home -= 1;
             state.waker = old_carrier;
-            std::mem::replace(&mut state.owner, old_owner)
+            mem::replace(&mut state.owner, old_owner)
         };
         drop(given_up);
         // Its frames find their old place at their next poll.
         false
+    }
+
+    /// A failure of the context's, with the one that it finds on its way out.
+    fn in_context<E>(&self, failure: Failure<E>) -> Failure<E> {
+        let owner = self.lock().owner.clone();
+        match owner.and_then(|owner| owner.pending_failure()) {
+            Some(mark) => failure.with_context_at(mark),
+            None => failure,
+        }
     }
 
     /// Something in the context was cancelled: nobody may use its value any longer.
@@ -332,19 +399,57 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        // Stays so if the poll panics.
+        this.leaving.outcome = Outcome::Panicked;
         let polled = this.held.poll(cx);
+        this.leaving.outcome = Outcome::Returned;
         let entry = &this.leaving.entry;
-        if polled.is_pending()
-            && let Poll::Ready(why) = entry.block.poll_cancelled(cx)
-        {
-            entry.recall(&why);
+        match polled {
+            Poll::Pending => {
+                if let Poll::Ready(why) = entry.block.poll_cancelled(cx) {
+                    entry.recall(&why);
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Err(failure)) => {
+                let mut failure = entry.in_context(failure);
+                this.leaving.outcome = Outcome::Failed(failure.mark());
+                Poll::Ready(Err(failure))
+            }
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
         }
-        polled
+    }
+}
+
+/// What became of a context, as far as those below it on the stack are concerned.
+enum Outcome {
+    Returned,
+    Failed(FailureMark),
+    Panicked,
+}
+
+impl Outcome {
+    /// Something else came to its end in the same place.
+    fn add(&mut self, other: Self) {
+        match (&self, &other) {
+            (Self::Panicked, _) | (_, Self::Returned) => {}
+            _ => *self = other,
+        }
+    }
+
+    /// How the block has ended for those below, if it had ended like `how` for this one.
+    fn on_top_of(&self, how: BlockEnd) -> BlockEnd {
+        match (self, how) {
+            (Self::Returned, how) => how,
+            (_, BlockEnd::Panicked) | (Self::Panicked, _) => BlockEnd::Panicked,
+            (Self::Failed(_), _) => BlockEnd::Failed,
+        }
     }
 }
 
 struct Leaving<B> {
     entry: Arc<Entry<B>>,
+    outcome: Outcome,
 }
 
 impl<B> Drop for Leaving<B> {
@@ -355,7 +460,8 @@ impl<B> Drop for Leaving<B> {
             state.owner.take()
         };
         if let Some(owner) = owner {
-            owner.gone(&self.entry);
+            let outcome = mem::replace(&mut self.outcome, Outcome::Returned);
+            owner.gone(&self.entry, outcome);
         }
     }
 }

@@ -321,7 +321,11 @@ where
         drop(in_force);
         if let Some(frame) = &mut inner.frame {
             frame.watch_deadline(cx);
-            if frame.node().is_effective() && inner.is_out_of_grace(cx) {
+            if !frame.node().is_effective() {
+                if let Some(trouble) = &mut inner.trouble {
+                    trouble.grace.reset();
+                }
+            } else if inner.is_out_of_grace(cx) {
                 inner.give_up(body);
                 if inner.is_finished() {
                     return inner.finish(cx);

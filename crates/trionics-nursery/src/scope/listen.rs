@@ -39,6 +39,7 @@ impl Future for WaitCancelled {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cancelled> {
         let this = self.get_mut();
+        this.scope.notice_if_due();
         let ear = this.ear.get_or_insert_with(|| Ear::new(&this.scope));
         ear.node.register(cx.waker());
         // A cancellation from before the registration has woken nobody.
@@ -97,6 +98,7 @@ struct Call {
 
 impl OnCancel {
     pub(super) fn new(scope: &Arc<Node>, callback: Callback) -> Self {
+        scope.notice_if_due();
         let ear = Ear::new(scope);
         let call = Arc::new(Call {
             scope: Arc::downgrade(scope),
