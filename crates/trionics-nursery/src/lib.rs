@@ -142,7 +142,7 @@ pub mod internal {
             RunBlock,
         },
         current::{is_cancelled, refuses_frames},
-        fork::{Decision, Fork, ForkEnd, Lane, LaneAnd, Lanes, Visit},
+        fork::{Decision, Fork, ForkEnd, Lane, LaneAnd, Lanes, Row, Standing, Visit},
         frame::RETURNS_ONCE,
         nursery::{
             open_local_with, open_with,
