@@ -148,6 +148,7 @@ pub mod internal {
             open_local_with, open_with,
             raw::{BodyEnd, Enlist, RawEnd, RawNursery, open_children},
         },
+        report::report_failure,
         scope::{cancel_scope, move_scope, scope_at},
         shield::shield_at,
         tag::{Tag, current_tag, set_tag},
