@@ -179,38 +179,49 @@ impl Fork {
             self.clear(lanes);
             return Poll::Ready(ForkEnd::Stopped);
         }
+        let turns = Turns::from(self.next_first(&*lanes));
+        let turn = if turns.has_more() {
+            self.turn(lanes.as_mut(), turns, cx, &mut on_output)
+        } else {
+            self.quick_turn(lanes.as_mut(), cx, &mut on_output)
+        };
+        match turn {
+            Turn::Over => Poll::Ready(self.end()),
+            Turn::Pending(around) if self.rare.is_none() && !around.is_cancelled => Poll::Pending,
+            turn => self.poll_on(lanes, turn, cx, &mut on_output),
+        }
+    }
+
+    /// What there is to do in the poll that has begun with `turn`.
+    #[inline(never)]
+    fn poll_on<L: Lanes>(
+        &mut self,
+        mut lanes: Pin<&mut L>,
+        mut turn: Turn,
+        cx: &mut Context<'_>,
+        on_output: &mut impl FnMut(L::Output, Standing) -> Decision,
+    ) -> Poll<ForkEnd> {
         let mut is_registered = false;
-        let mut turns = Turns::from(self.next_first(&*lanes));
         loop {
-            let was_effective = self.is_effective();
-            let (entered, is_cancelled_around) = enter(self);
-            // Where it is to be stopped it is a frame, also if none has opened inside.
-            let is_cancelled_around = if is_cancelled_around && self.frame().is_none() {
-                entered.leave()
-            } else {
-                let (n_left, next) = self.round(lanes.as_mut(), turns, cx, &mut on_output);
-                let is_cancelled_around = entered.leave();
-                if n_left == 0 {
-                    return Poll::Ready(self.end());
-                }
-                if !was_effective && self.is_effective() {
-                    // Who was polled before it came has yet to hear of it.
-                    turns = next;
+            let around = match turn {
+                Turn::Over => return Poll::Ready(self.end()),
+                // Who was polled before it came has yet to hear of it.
+                Turn::Cancelled(decided_at) => {
+                    turn = self.turn(lanes.as_mut(), Turns::before(decided_at), cx, on_output);
                     continue;
                 }
-                is_cancelled_around
+                Turn::Pending(around) => around,
             };
-            turns = Turns::from(0);
             match self.frame() {
                 Some(frame) if !is_registered => {
                     frame.node().register(cx.waker());
                     is_registered = true;
                     // What cancels the fork from now on wakes it.
-                    if was_effective || !self.is_effective() {
+                    if around.was_effective || !self.is_effective() {
                         return Poll::Pending;
                     }
                 }
-                None if is_cancelled_around => {
+                None if around.is_cancelled => {
                     if !self.find_place() {
                         self.clear(lanes);
                         return Poll::Ready(ForkEnd::Stopped);
@@ -218,6 +229,56 @@ impl Fork {
                 }
                 _ => return Poll::Pending,
             }
+            turn = self.turn(lanes.as_mut(), Turns::from(0), cx, on_output);
+        }
+    }
+
+    /// A turn of all lanes, the first one first, of which most forks need no others.
+    #[inline]
+    fn quick_turn<L: Lanes>(
+        &mut self,
+        lanes: Pin<&mut L>,
+        cx: &mut Context<'_>,
+        on_output: &mut impl FnMut(L::Output, Standing) -> Decision,
+    ) -> Turn {
+        self.turn_by(|fork| fork.round::<true, _>(lanes, Turns::from(0), cx, on_output))
+    }
+
+    #[inline(never)]
+    fn turn<L: Lanes>(
+        &mut self,
+        lanes: Pin<&mut L>,
+        turns: Turns,
+        cx: &mut Context<'_>,
+        on_output: &mut impl FnMut(L::Output, Standing) -> Decision,
+    ) -> Turn {
+        self.turn_by(|fork| fork.round::<false, _>(lanes, turns, cx, on_output))
+    }
+
+    /// Polls the lanes once each, by `round`, in their place.
+    #[inline(always)]
+    fn turn_by(&mut self, round: impl FnOnce(&mut Self) -> (usize, usize)) -> Turn {
+        let was_effective = self.is_effective();
+        let (entered, is_cancelled) = enter(self);
+        if is_cancelled && self.frame().is_none() {
+            // Where it is to be stopped it is a frame, also if none has opened inside.
+            let is_cancelled = entered.leave();
+            return Turn::Pending(Around {
+                is_cancelled,
+                was_effective,
+            });
+        }
+        let (n_left, decided_at) = round(self);
+        let is_cancelled = entered.leave();
+        if n_left == 0 {
+            Turn::Over
+        } else if !was_effective && self.is_effective() {
+            Turn::Cancelled(decided_at)
+        } else {
+            Turn::Pending(Around {
+                is_cancelled,
+                was_effective,
+            })
         }
     }
 
@@ -269,15 +330,16 @@ impl Fork {
         }
     }
 
-    /// Polls the lanes whose turn it is once each; how many are left, and whose turn is next if they have been cancelled.
-    #[inline]
-    fn round<L: Lanes>(
+    /// Polls the lanes whose turn it is once each; how many are left; and those before which lane have
+    /// yet to hear of it if the lanes have been cancelled.
+    #[inline(always)]
+    fn round<const QUICK: bool, L: Lanes>(
         &mut self,
         mut lanes: Pin<&mut L>,
         turns: Turns,
         cx: &mut Context<'_>,
         on_output: &mut impl FnMut(L::Output, Standing) -> Decision,
-    ) -> (usize, Turns) {
+    ) -> (usize, usize) {
         #[cfg(feature = "tracing")]
         let _span = self
             .frame()
@@ -292,9 +354,15 @@ impl Fork {
             decided_at: usize::MAX,
             is_held: false,
         };
+        if QUICK {
+            let mut all = AllOf(&mut round);
+            match catch_unwind(AssertUnwindSafe(|| lanes.as_mut().visit(0, &mut all))) {
+                Ok(n_left) => return (n_left, round.decided_at),
+                Err(payload) => round.panicked(payload, lanes.as_mut()),
+            }
+        }
         loop {
-            let caught = catch_unwind(AssertUnwindSafe(|| lanes.as_mut().visit(0, &mut round)));
-            match caught {
+            match catch_unwind(AssertUnwindSafe(|| lanes.as_mut().visit(0, &mut round))) {
                 Ok(n_left) => {
                     if !round.turns.wrap() {
                         return (n_left, round.end());
@@ -541,6 +609,23 @@ fn is_watched() -> bool {
     false
 }
 
+/// What a turn of the lanes has come to.
+enum Turn {
+    /// All have ended.
+    Over,
+    /// In the middle of it the fork was cancelled: those before this lane are next, in the same poll.
+    Cancelled(usize),
+    Pending(Around),
+}
+
+/// How it was around the lanes in a turn.
+struct Around {
+    /// The code around the fork is effectively cancelled.
+    is_cancelled: bool,
+    /// The fork was before the turn.
+    was_effective: bool,
+}
+
 /// The lanes that are polled in a round, each once: from `begin` to `end`, and then, if `wraps`, those before `begin`.
 #[derive(Clone, Copy)]
 struct Turns {
@@ -605,14 +690,23 @@ struct Round<'a, 'c, 'w, G> {
     is_held: bool,
 }
 
-// All is inlined that a lane of a fork without a frame needs.
 impl<O, G: FnMut(O, Standing) -> Decision> Visit<O> for Round<'_, '_, '_, G> {
-    #[inline(always)]
     fn lane<F: Future<Output = O>>(&mut self, index: usize, mut lane: Pin<&mut Lane<F>>) -> bool {
         if self.turns.contains(index) {
-            self.current = index;
             self.poll(index, lane.as_mut());
         }
+        !lane.has_ended()
+    }
+}
+
+/// One look at each lane, whose turn it is in any case.
+struct AllOf<'r, 'a, 'c, 'w, G>(&'r mut Round<'a, 'c, 'w, G>);
+
+// All is inlined that a lane of a fork without a frame needs.
+impl<O, G: FnMut(O, Standing) -> Decision> Visit<O> for AllOf<'_, '_, '_, '_, G> {
+    #[inline(always)]
+    fn lane<F: Future<Output = O>>(&mut self, index: usize, mut lane: Pin<&mut Lane<F>>) -> bool {
+        self.0.poll(index, lane.as_mut());
         !lane.has_ended()
     }
 }
@@ -626,6 +720,7 @@ impl<G> Round<'_, '_, '_, G> {
         let Some(future) = lane.as_mut().future() else {
             return;
         };
+        self.current = index;
         if self.fork.rare.is_some() {
             let epoch = self.fork.begin_turn(index);
             let polled = self.poll_in_place(index, future);
@@ -713,16 +808,15 @@ impl<G> Round<'_, '_, '_, G> {
         self.note_decision();
     }
 
-    /// All lanes have been polled; whose turn is next if they have been cancelled.
-    #[inline]
-    fn end(&mut self) -> Turns {
+    /// All lanes have been polled; those before which lane have yet to hear of it if they have been cancelled.
+    fn end(&mut self) -> usize {
         if self.is_held {
             self.decide();
         }
         if self.is_rotated {
-            Turns::from(0)
+            usize::MAX
         } else {
-            Turns::before(self.decided_at)
+            self.decided_at
         }
     }
 
