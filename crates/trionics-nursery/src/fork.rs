@@ -134,6 +134,12 @@ impl Fork {
         }
     }
 
+    /// Where it was opened.
+    #[must_use]
+    pub fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
     #[inline]
     fn frame(&self) -> Option<&Frame> {
         self.rare.as_ref()?.frame.as_ref()

@@ -21,7 +21,6 @@ pin_project! {
         lanes: L,
         fork: Fork,
         score: Score<L::Output, R>,
-        location: &'static Location<'static>,
     }
 
     impl<L: Lanes, R: Rules<L::Output>> PinnedDrop for Few<L, R> {
@@ -39,7 +38,6 @@ impl<L: Lanes, R: Rules<L::Output>> Few<L, R> {
             lanes,
             fork: Fork::new(location),
             score: Score::default(),
-            location,
         }
     }
 }
@@ -62,7 +60,7 @@ impl<L: Lanes, R: Rules<L::Output>> Future for Few<L, R> {
             && !score.has_winner()
         {
             let cancelled = ready!(this.fork.stop(cx));
-            return Poll::Ready(R::cancelled(cancelled, this.location));
+            return Poll::Ready(R::cancelled(cancelled, this.fork.location()));
         }
         this.fork.finish();
         Poll::Ready(mem::take(score).outcome())
