@@ -264,7 +264,11 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let dropped = drop_body(this.future.as_mut());
-            this.block.end(BlockEnd::Cancelled);
+            // A nursery whose body it is drops it to stop it.
+            this.block.end(match dropped {
+                Ok(()) => BlockEnd::Cancelled,
+                Err(_) => BlockEnd::Panicked,
+            });
             if let Err(payload) = dropped && !std::thread::panicking() {
                 resume_unwind(payload);
             }
