@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use trionics_errgroup::Failure;
 use trionics_nursery::{
     Shield,
-    internal::{refuses_frames, shield_at},
+    internal::{refuses_frames, report_failure, shield_at},
 };
 
 use crate::{context::BlockEnd, gather::with_context, pair::acm_pair};
@@ -149,6 +149,7 @@ where
             let cleaned = ready!(alone.poll(cx));
             this.alone.set(None);
             if let Err(failure) = cleaned {
+                report_failure::<E>(this.location);
                 return Poll::Ready(Err(failure));
             }
         }

@@ -16,7 +16,7 @@ use trionics_gather::{
     BlockEnd, acm_pair, finally, join, race, race_ok, try_join, try_race, with_context,
 };
 use trionics_nursery::{
-    CancelReason, CancelScope, Failure, Nursery, branch, checkpoint, is_cancel_requested,
+    CancelReason, CancelScope, Failure, Nursery, Report, branch, checkpoint, is_cancel_requested,
     open_nursery, shield,
 };
 
@@ -628,6 +628,7 @@ fn a_cleanup_behind_a_shield_in_cancelled_code_runs_without_its_body() {
     for cleanup_fails in [false, true] {
         let scope = CancelScope::new();
         let (notes, acquired, closing) = (Notes::new(), Gate::new(), Gate::new());
+        let reports = Reports::new();
         let work = async {
             loop {
                 notes.add("round");
@@ -651,10 +652,10 @@ fn a_cleanup_behind_a_shield_in_cancelled_code_runs_without_its_body() {
                 .await?;
             }
         };
-        let mut probe = Probe::new(scope.run(async {
+        let mut probe = Probe::new(reports.settings().run(scope.run(async {
             let outcome: Outcome<()> = work.await;
             outcome
-        }));
+        })));
         probe.waits();
         scope.cancel("stop");
         probe.waits();
@@ -666,6 +667,15 @@ fn a_cleanup_behind_a_shield_in_cancelled_code_runs_without_its_body() {
         match outcome {
             Ok(outcome) => assert_eq!(errors(&outcome.unwrap_err()), ["cleanup"]),
             Err(_) => assert!(!cleanup_fails),
+        }
+        // A failure goes to the hook as well: the cancelled code that it is returned into may never read it.
+        let told = reports.take();
+        match &told[..] {
+            [] => assert!(!cleanup_fails),
+            [Report::FailedUnderCancellation { failures, .. }] => {
+                assert!(cleanup_fails && *failures == 1);
+            }
+            _ => panic!("{told:?}"),
         }
     }
 }

@@ -23,10 +23,10 @@ use trionics_errgroup::{CancelReason, Cancelled};
 
 use crate::{
     current::{self, Current},
-    frame::{Frame, RETURNS_ONCE, Step, report_at},
+    frame::{Frame, RETURNS_ONCE, Step, drop_body, report_at},
     node::Node,
     nursery::Member,
-    report::{FrameKind, Report},
+    report::{FrameInfo, FrameKind, Report},
     sync::{AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, lock},
     wake::{WakeList, wake_outside},
 };
@@ -52,8 +52,11 @@ pub struct Block {
 }
 
 struct Shared {
-    /// The block's own scope.
-    node: Arc<Node>,
+    location: &'static Location<'static>,
+    /// The block's own scope, made when it is needed; none where a nursery's body is the block.
+    node: OnceLock<Arc<Node>>,
+    /// The body of a nursery that does nothing but run the block: its place is the block's.
+    body: OnceLock<Member>,
     /// How the block ended, as a number; [`NOT_ENDED`] before. Set under the lock of `guests`.
     ended: AtomicU32,
     /// How many contexts have yet to provide.
@@ -75,7 +78,9 @@ impl Block {
     pub fn new(location: &'static Location<'static>, n_contexts: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
-                node: Node::new(FrameKind::Block, location),
+                location,
+                node: OnceLock::new(),
+                body: OnceLock::new(),
                 ended: AtomicU32::new(NOT_ENDED),
                 missing: AtomicUsize::new(n_contexts),
                 guests: Mutex::new(Slab::new()),
@@ -87,10 +92,43 @@ impl Block {
         lock(&self.shared.guests)
     }
 
+    /// The block is run by the body of a nursery, which does nothing else.
+    pub(crate) fn run_by(&self, body: &Member) {
+        let _ = self.shared.body.set(body.clone());
+    }
+
+    /// The block's scope, made now if need be; none once a body that is the block is over.
+    fn node(&self) -> Option<Arc<Node>> {
+        match self.shared.body.get() {
+            Some(body) => body.node_unless_over(),
+            None => Some(Arc::clone(self.own_node())),
+        }
+    }
+
+    fn own_node(&self) -> &Arc<Node> {
+        let location = self.shared.location;
+        let make = || Node::new(FrameKind::Block, location);
+        self.shared.node.get_or_init(make)
+    }
+
+    fn known_node(&self) -> Option<&Arc<Node>> {
+        match self.shared.body.get() {
+            Some(body) => body.known_node(),
+            None => self.shared.node.get(),
+        }
+    }
+
+    /// What cancels the block or provides the last value from now on wakes; whoever wakes a body has it polled in any case.
+    fn register(&self, cx: &mut Context<'_>) {
+        if self.shared.body.get().is_none() {
+            self.own_node().register(cx.waker());
+        }
+    }
+
     /// Waits until every context has provided its value; says why if the block is cancelled before.
     pub fn poll_provided(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
         // Registered first: a cancellation or the last value after the look below wakes.
-        self.shared.node.register(cx.waker());
+        self.register(cx);
         if self.shared.missing.load(Ordering::SeqCst) == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -99,21 +137,21 @@ impl Block {
 
     /// Waits until the block is cancelled, by a context that needs its value back for instance.
     pub fn poll_cancelled(&self, cx: &mut Context<'_>) -> Poll<Cancelled> {
-        self.shared.node.register(cx.waker());
+        self.register(cx);
         self.look_cancelled()
     }
 
     /// Whether the block is cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.shared.node.is_own_cancelled()
+        self.known_node()
+            .is_some_and(|node| node.is_own_cancelled())
     }
 
     fn look_cancelled(&self) -> Poll<Cancelled> {
-        if self.is_cancelled() {
-            Poll::Ready(self.shared.node.cancelled_or_closed())
-        } else {
-            Poll::Pending
+        match self.known_node() {
+            Some(node) if node.is_own_cancelled() => Poll::Ready(node.cancelled_or_closed()),
+            _ => Poll::Pending,
         }
     }
 
@@ -137,7 +175,10 @@ impl Block {
 
     /// All contexts have provided.
     fn wake(&self) {
-        wake_outside(self.shared.node.take_waker());
+        match self.shared.body.get() {
+            Some(body) => body.wake(),
+            None => wake_outside(self.own_node().take_waker()),
+        }
     }
 
     /// The block has ended, or never begins: the exits may run.
@@ -171,16 +212,19 @@ impl Block {
 
     /// Cancels the block alone.
     pub fn cancel(&self, reason: CancelReason, location: &'static Location<'static>) {
-        self.shared.node.request(Cancelled::__new(reason, location));
+        let cancelled = Cancelled::__new(reason, location);
+        match self.shared.body.get() {
+            Some(body) => body.cancel(cancelled),
+            None => self.own_node().request(cancelled),
+        };
     }
 
     /// For the sibling crates: runs `make`'s future as the block once every context has provided; yields how it ended.
     pub fn run<M: MakeBlock>(self, make: M) -> RunBlock<M, M::Future> {
-        let frame = Frame::new(Arc::clone(&self.shared.node));
         RunBlock {
             future: None,
             phase: BlockPhase::Waiting { make },
-            frame,
+            frame: None,
             block: self,
         }
     }
@@ -211,15 +255,20 @@ pin_project! {
         #[pin]
         future: Option<F>,
         phase: BlockPhase<M>,
-        frame: Frame,
+        // None where a nursery's body is the block.
+        frame: Option<Frame>,
         block: Block,
     }
 
     impl<M, F> PinnedDrop for RunBlock<M, F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let dropped = crate::frame::drop_body(this.future.as_mut());
-            this.block.end(BlockEnd::Cancelled);
+            let dropped = drop_body(this.future.as_mut());
+            // A nursery whose body it is drops it to stop it.
+            this.block.end(match dropped {
+                Ok(()) => BlockEnd::Cancelled,
+                Err(_) => BlockEnd::Panicked,
+            });
             if let Err(payload) = dropped && !std::thread::panicking() {
                 resume_unwind(payload);
             }
@@ -288,15 +337,18 @@ where
                         unreachable!("looked at above");
                     };
                     // The block's frame begins with the call, so that it is where a frame made in it goes.
-                    this.frame.settle();
+                    if block.shared.body.get().is_none() {
+                        let frame = Frame::new(Arc::clone(block.own_node()));
+                        this.frame.insert(frame).settle();
+                    }
                     let made = {
-                        let _entered = this.frame.enter();
+                        let _entered = this.frame.as_mut().map(Frame::enter);
                         catch_unwind(AssertUnwindSafe(|| make.make()))
                     };
                     match made {
                         Ok(future) => this.future.set(Some(future)),
                         Err(payload) => {
-                            this.frame.finish();
+                            end_frame(this.frame);
                             *this.phase = BlockPhase::Done;
                             block.end(BlockEnd::Panicked);
                             resume_unwind(payload);
@@ -306,9 +358,12 @@ where
             }
         }
         if let BlockPhase::Running = this.phase {
-            let frame = &mut *this.frame;
             let future = this.future.as_mut();
-            match catch_unwind(AssertUnwindSafe(|| frame.poll_once(future, cx))) {
+            let step = catch_unwind(AssertUnwindSafe(|| match this.frame {
+                Some(frame) => frame.poll_once(future, cx),
+                None => poll_as_body(future, cx),
+            }));
+            match step {
                 Ok(Step::Pending) => return Poll::Pending,
                 Ok(Step::Ready(output)) => {
                     *this.phase = BlockPhase::Done;
@@ -316,9 +371,10 @@ where
                     return Poll::Ready(Ok(output));
                 }
                 Ok(Step::Stopped) => {
-                    let cancelled = this.frame.stopped_by();
-                    this.frame.finish();
-                    *this.phase = BlockPhase::Stopped(cancelled);
+                    let frame = this.frame.as_ref();
+                    let cancelled = frame.map(Frame::stopped_by);
+                    end_frame(this.frame);
+                    *this.phase = BlockPhase::Stopped(cancelled.expect("only a frame stops"));
                     block.end(BlockEnd::Cancelled);
                 }
                 Err(payload) => {
@@ -339,9 +395,32 @@ where
             }
             _ => panic!(
                 "the block of a {} was polled after it had completed; {RETURNS_ONCE}",
-                this.frame.node().info()
+                FrameInfo::new(FrameKind::Block, None, block.shared.location)
             ),
         }
+    }
+}
+
+/// Polls a block that is the body of a nursery, which does the rest.
+fn poll_as_body<F: Future>(
+    mut future: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+) -> Step<F::Output> {
+    let running = future.as_mut().as_pin_mut();
+    match running.expect("a running block has its future").poll(cx) {
+        Poll::Pending => Step::Pending,
+        Poll::Ready(output) => {
+            if let Err(payload) = drop_body(future) {
+                resume_unwind(payload);
+            }
+            Step::Ready(output)
+        }
+    }
+}
+
+fn end_frame(frame: &mut Option<Frame>) {
+    if let Some(frame) = frame {
+        frame.finish();
     }
 }
 
@@ -389,7 +468,7 @@ impl ContextPlace {
         {
             report_at(
                 Some(node),
-                &Report::Dropped(crate::FrameInfo::new(FrameKind::Context, None, location)),
+                &Report::Dropped(FrameInfo::new(FrameKind::Context, None, location)),
             );
         }
     }
@@ -546,12 +625,17 @@ impl<I: Invitation> Guest<I> {
                 Some(around) if around.is_inside(&context) => around,
                 _ => Arc::clone(&context),
             };
-            let node = Node::with_follower(
-                FrameKind::Provide,
-                invitation.location(),
-                Arc::clone(&block.shared.node),
-            );
+            let (kind, location) = (FrameKind::Provide, invitation.location());
+            let node = match block.node() {
+                Some(block) => Node::with_follower(kind, location, block),
+                // It has ended, as the look below finds.
+                None => Node::new(kind, location),
+            };
             node.attach(Some(parent), true);
+            if let Some(body) = block.shared.body.get() {
+                // It has yet to leave a waker where it may have got its place only now.
+                body.wake();
+            }
             GuestSeat { node, context }
         });
         self.phase = GuestPhase::Placeless;

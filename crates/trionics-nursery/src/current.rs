@@ -4,10 +4,10 @@
 //! which start in that body find their parent. Nothing is counted on the way: the handle moves in and
 //! out.
 
-use std::{cell::Cell, mem::ManuallyDrop, sync::Arc};
+use std::{cell::Cell, mem::ManuallyDrop, panic::Location, sync::Arc};
 
 use crate::{
-    fork::CurrentLane,
+    fork::{CurrentLane, Why, seat_lane},
     node::Node,
     nursery::{CurrentAway, CurrentMember},
     sync::thread_local,
@@ -17,6 +17,10 @@ thread_local! {
     /// Whoever puts a frame here takes it out again: nothing is left to be dropped with the thread, which would cost each
     /// access a look whether that has happened.
     static CURRENT: Cell<ManuallyDrop<Option<Current>>> = const { Cell::new(ManuallyDrop::new(None)) };
+
+    /// A lane of a fork that is being polled in the frame that is current; it takes that one's place as soon as anybody
+    /// looks. Most lanes nobody looks for.
+    static LANE: Cell<Option<UnseatedLane>> = const { Cell::new(None) };
 }
 
 /// The frame that is polling its body.
@@ -28,6 +32,15 @@ pub(crate) enum Current {
     Lane(CurrentLane),
     /// A child on an executor, likewise.
     Away(CurrentAway),
+}
+
+/// What is to be known of a lane that is being polled, and of which nobody inside has taken note.
+#[derive(Clone, Copy)]
+pub(crate) struct UnseatedLane {
+    /// Where its fork was opened.
+    pub(crate) location: &'static Location<'static>,
+    /// Why the fork has cancelled its lanes.
+    pub(crate) why: Option<Why>,
 }
 
 impl Current {
@@ -126,7 +139,7 @@ pub(crate) struct Entered<'a> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        *self.slot = swap(self.previous.take());
+        *self.slot = replace(self.previous.take());
     }
 }
 
@@ -155,7 +168,7 @@ impl Drop for Cleared {
     #[inline]
     fn drop(&mut self) {
         if self.previous.is_some() {
-            swap(self.previous.take());
+            put_back(self.previous.take());
         }
     }
 }
@@ -174,7 +187,7 @@ pub(crate) fn with<R>(look: impl FnOnce(Option<&Current>) -> R) -> R {
     let current = swap(None);
     let result = look(current.as_ref());
     if current.is_some() {
-        swap(current);
+        put_back(current);
     }
     result
 }
@@ -206,9 +219,37 @@ pub(crate) fn nearest_node() -> Option<Arc<Node>> {
 
 #[inline]
 pub(crate) fn swap(current: Option<Current>) -> Option<Current> {
+    if let Some(lane) = unseated_lane() {
+        set_unseated_lane(None);
+        seat_lane(lane);
+    }
+    replace(current)
+}
+
+/// As [`swap`], where no lane is unseated.
+#[inline]
+pub(crate) fn replace(current: Option<Current>) -> Option<Current> {
     CURRENT
         .try_with(|cell| ManuallyDrop::into_inner(cell.replace(ManuallyDrop::new(current))))
         .unwrap_or(None)
+}
+
+/// As [`swap`], where nothing is current.
+#[inline]
+pub(crate) fn put_back(current: Option<Current>) {
+    let current = ManuallyDrop::new(current);
+    // Where a thread's locals are gone, nothing was taken out of them.
+    let _ = CURRENT.try_with(|cell| cell.set(current));
+}
+
+#[inline]
+pub(crate) fn unseated_lane() -> Option<UnseatedLane> {
+    LANE.try_with(Cell::get).unwrap_or(None)
+}
+
+#[inline]
+pub(crate) fn set_unseated_lane(lane: Option<UnseatedLane>) {
+    let _ = LANE.try_with(|cell| cell.set(lane));
 }
 
 /// Runs `f` with no frame current: what it polls or drops does not belong to the scope around.

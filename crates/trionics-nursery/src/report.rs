@@ -1,7 +1,7 @@
 //! What could not be told to anybody's code: the hook that hears of it.
 
 use std::{
-    any::Any,
+    any::{Any, type_name},
     fmt,
     panic::{AssertUnwindSafe, Location, catch_unwind},
     sync::{Arc, PoisonError, RwLock},
@@ -132,7 +132,7 @@ pub enum Report {
     OutOfGrace(FrameInfo),
     /// A failure is being returned into code that is itself cancelled and may never read it.
     FailedUnderCancellation {
-        /// The nursery that returns it.
+        /// The nursery that returns it, or what stands in for one.
         frame: FrameInfo,
         /// How many failures it returns.
         failures: usize,
@@ -248,6 +248,22 @@ pub(crate) fn report(hook: Option<&Hook>, report: &Report) {
     if let Err(payload) = told {
         std::mem::forget(payload);
     }
+}
+
+/// For the sibling crates: a failure of type `E` is about to be returned from what was opened at `location`, without a
+/// nursery; the hook hears of it if the code around is being cancelled.
+pub fn report_failure<E>(location: &'static Location<'static>) {
+    if !current::is_cancelled() {
+        return;
+    }
+    let around = current::nearest_node().and_then(|node| node.environment());
+    let hook = around.as_ref().and_then(|around| around.hook.as_ref());
+    let failed = Report::FailedUnderCancellation {
+        frame: FrameInfo::new(FrameKind::Nursery, None, location),
+        failures: 1,
+        type_name: type_name::<E>(),
+    };
+    report(hook, &failed);
 }
 
 /// The text of a panic's payload.

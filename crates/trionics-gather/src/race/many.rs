@@ -2,7 +2,9 @@
 
 use std::{
     convert::Infallible,
+    fmt,
     future::Future,
+    mem,
     panic::Location,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,57 +14,55 @@ use std::{
 use pin_project_lite::pin_project;
 use trionics_errgroup::{CancelReason, Cancelled, Failure};
 use trionics_nursery::{
-    internal::{BodyEnd, RawEnd, open_children},
+    internal::{BodyEnd, RawEnd, RawNursery, open_children},
     outside,
 };
 
-use super::{RaceResult, Rules, Score};
-
-/// Runs the race.
-pub(super) fn race<F: Future>(
-    location: &'static Location<'static>,
-    futures: Vec<F>,
-    rules: Rules<F::Output>,
-) -> impl Future<Output = RaceResult<F::Output>> {
-    let contest = Arc::new(Contest {
-        state: Mutex::new(ContestState {
-            score: Score::new(rules),
-            n_running: futures.len(),
-            has_panicked: false,
-            waker: None,
-        }),
-    });
-    let nursery = open_children(location, |children| {
-        for future in futures {
-            children.add(Branch {
-                future,
-                runner: Runner {
-                    contest: Arc::clone(&contest),
-                    is_polling: false,
-                },
-            });
-        }
-        Referee {
-            contest: Arc::clone(&contest),
-            location,
-        }
-    });
-    Many { nursery, contest }
-}
+use super::rules::{Rules, Score};
 
 pin_project! {
-    struct Many<N, O> {
+    /// The future of a race in a nursery.
+    pub struct Many<F: Future, R: Rules<F::Output>> {
         #[pin]
-        nursery: N,
-        contest: Arc<Contest<O>>,
+        nursery: RawNursery<Branch<F, R>, Referee<F::Output, R>, (), Infallible>,
+        contest: Arc<Contest<F::Output, R>>,
     }
 }
 
-impl<N, O> Future for Many<N, O>
-where
-    N: Future<Output = RawEnd<(), Infallible>>,
-{
-    type Output = RaceResult<O>;
+impl<F: Future, R: Rules<F::Output>> Many<F, R> {
+    pub(super) fn new(
+        location: &'static Location<'static>,
+        futures: impl ExactSizeIterator<Item = F>,
+    ) -> Self {
+        let contest = Arc::new(Contest {
+            location,
+            state: Mutex::new(ContestState {
+                score: Score::default(),
+                n_running: futures.len(),
+                has_panicked: false,
+                waker: None,
+            }),
+        });
+        let nursery = open_children(location, |children| {
+            for future in futures {
+                children.add(Branch {
+                    future,
+                    runner: Runner {
+                        contest: Arc::clone(&contest),
+                        is_polling: false,
+                    },
+                });
+            }
+            Referee {
+                contest: Arc::clone(&contest),
+            }
+        });
+        Self { nursery, contest }
+    }
+}
+
+impl<F: Future, R: Rules<F::Output>> Future for Many<F, R> {
+    type Output = R::Outcome;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -73,17 +73,24 @@ where
             Poll::Pending if this.contest.is_over() => None,
             Poll::Pending => return Poll::Pending,
         };
-        Poll::Ready(this.contest.result(cancelled))
+        Poll::Ready(this.contest.outcome(cancelled))
+    }
+}
+
+impl<F: Future, R: Rules<F::Output>> fmt::Debug for Many<F, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Many").finish_non_exhaustive()
     }
 }
 
 /// What the branches of one race share.
-struct Contest<O> {
-    state: Mutex<ContestState<O>>,
+struct Contest<O, R: Rules<O>> {
+    location: &'static Location<'static>,
+    state: Mutex<ContestState<O, R>>,
 }
 
-struct ContestState<O> {
-    score: Score<O>,
+struct ContestState<O, R: Rules<O>> {
+    score: Score<O, R>,
     /// How many branches have not ended.
     n_running: usize,
     /// A branch has panicked, which the nursery resumes.
@@ -92,20 +99,16 @@ struct ContestState<O> {
     waker: Option<Waker>,
 }
 
-impl<O> Contest<O> {
-    fn lock(&self) -> MutexGuard<'_, ContestState<O>> {
+impl<O, R: Rules<O>> Contest<O, R> {
+    fn lock(&self) -> MutexGuard<'_, ContestState<O, R>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn finish(&self, output: O) {
         let (dropped, waker) = {
             let mut state = self.lock();
-            let dropped = state.score.note(output);
-            let waker = if state.score.has_winner() {
-                state.waker.take()
-            } else {
-                None
-            };
+            let (wins, dropped) = state.score.note(output, false);
+            let waker = if wins { state.waker.take() } else { None };
             (dropped, waker)
         };
         drop(dropped);
@@ -132,11 +135,14 @@ impl<O> Contest<O> {
         state.score.has_winner() && state.n_running == 0 && !state.has_panicked
     }
 
-    fn result(&self, cancelled: Option<Cancelled>) -> RaceResult<O> {
-        let mut state = self.lock();
+    fn outcome(&self, cancelled: Option<Cancelled>) -> R::Outcome {
+        let score = {
+            let mut state = self.lock();
+            mem::take(&mut state.score)
+        };
         match cancelled {
-            Some(cancelled) if !state.score.has_winner() => RaceResult::Cancelled(cancelled),
-            _ => state.score.take(),
+            Some(cancelled) if !score.has_winner() => R::cancelled(cancelled, self.location),
+            _ => score.outcome(),
         }
     }
 }
@@ -149,28 +155,28 @@ fn wake(waker: Option<Waker>) {
 
 pin_project! {
     /// One future of a race.
-    struct Branch<F, O> {
+    struct Branch<F: Future, R: Rules<F::Output>> {
         #[pin]
         future: F,
         // Dropped after the future.
-        runner: Runner<O>,
+        runner: Runner<F::Output, R>,
     }
 }
 
-struct Runner<O> {
-    contest: Arc<Contest<O>>,
+struct Runner<O, R: Rules<O>> {
+    contest: Arc<Contest<O, R>>,
     /// Stays so when a poll panics.
     is_polling: bool,
 }
 
-impl<O> Drop for Runner<O> {
+impl<O, R: Rules<O>> Drop for Runner<O, R> {
     fn drop(&mut self) {
         self.contest
             .end(self.is_polling || std::thread::panicking());
     }
 }
 
-impl<F: Future> Future for Branch<F, F::Output> {
+impl<F: Future, R: Rules<F::Output>> Future for Branch<F, R> {
     type Output = Result<(), Failure<Infallible>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -186,12 +192,11 @@ impl<F: Future> Future for Branch<F, F::Output> {
 }
 
 /// The body of the nursery.
-struct Referee<O> {
-    contest: Arc<Contest<O>>,
-    location: &'static Location<'static>,
+struct Referee<O, R: Rules<O>> {
+    contest: Arc<Contest<O, R>>,
 }
 
-impl<O> Future for Referee<O> {
+impl<O, R: Rules<O>> Future for Referee<O, R> {
     type Output = BodyEnd<(), Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -199,7 +204,7 @@ impl<O> Future for Referee<O> {
         let (polled, replaced) = {
             let mut state = self.contest.lock();
             if state.score.has_winner() {
-                let cancelled = Cancelled::__new(CancelReason::Finished, self.location);
+                let cancelled = Cancelled::__new(CancelReason::Finished, self.contest.location);
                 (Poll::Ready(BodyEnd::Cancelled(cancelled)), Some(waker))
             } else if state.n_running == 0 {
                 (Poll::Ready(BodyEnd::Value(())), Some(waker))

@@ -1,11 +1,17 @@
 //! Sets of futures with the same output.
 
 use std::{
-    future::{Future, Ready},
+    fmt,
+    future::Future,
+    panic::Location,
     pin::Pin,
+    task::{Context, Poll},
 };
 
-use trionics_nursery::internal::{Lane, LaneAnd, Lanes};
+use pin_project_lite::pin_project;
+use trionics_nursery::internal::{Lane, LaneAnd, Row};
+
+use super::{few::Few, many::Many, rules::Rules};
 
 /// How many futures are polled in place at most: all of them at each poll.
 const FEW: usize = 30;
@@ -21,37 +27,58 @@ pub trait Race: sealed::Sealed {
     type Output;
 
     #[doc(hidden)]
-    type Lanes: Lanes<Output = Self::Output>;
-
-    #[doc(hidden)]
-    type Future: Future<Output = Self::Output>;
+    type Racing<R: Rules<Self::Output>>: Future<Output = R::Outcome>;
 
     #[doc(hidden)]
     fn n_branches(&self) -> usize;
 
     #[doc(hidden)]
-    fn runners(self) -> Runners<Self::Lanes, Self::Future>;
-}
-
-/// Those who take part in a race.
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum Runners<L, F> {
-    Few(L),
-    Many(Vec<F>),
+    fn run<R: Rules<Self::Output>>(self, location: &'static Location<'static>) -> Self::Racing<R>;
 }
 
 mod sealed {
     pub trait Sealed {}
 }
 
-fn runners<F: Future>(
-    futures: impl ExactSizeIterator<Item = F>,
-) -> Runners<Vec<Pin<Box<Lane<F>>>>, F> {
-    if futures.len() <= FEW {
-        Runners::Few(futures.map(Lane::new).map(Box::pin).collect())
-    } else {
-        Runners::Many(futures.collect())
+pin_project! {
+    /// Few futures are polled in place; many as children of a nursery, which polls only those that were woken.
+    #[doc(hidden)]
+    #[project = FewOrManyPinned]
+    pub enum FewOrMany<F: Future, R: Rules<F::Output>> {
+        Few { #[pin] race: Few<Row<F>, R> },
+        Many { race: Pin<Box<Many<F, R>>> },
+    }
+}
+
+impl<F: Future, R: Rules<F::Output>> FewOrMany<F, R> {
+    fn new(
+        location: &'static Location<'static>,
+        futures: impl ExactSizeIterator<Item = F>,
+    ) -> Self {
+        if futures.len() <= FEW {
+            let race = Few::new(location, Row::new(futures));
+            Self::Few { race }
+        } else {
+            let race = Box::pin(Many::new(location, futures));
+            Self::Many { race }
+        }
+    }
+}
+
+impl<F: Future, R: Rules<F::Output>> Future for FewOrMany<F, R> {
+    type Output = R::Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R::Outcome> {
+        match self.project() {
+            FewOrManyPinned::Few { race } => race.poll(cx),
+            FewOrManyPinned::Many { race } => race.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<F: Future, R: Rules<F::Output>> fmt::Debug for FewOrMany<F, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FewOrMany").finish_non_exhaustive()
     }
 }
 
@@ -59,15 +86,14 @@ impl<F: Future> sealed::Sealed for Vec<F> {}
 
 impl<F: Future> Race for Vec<F> {
     type Output = F::Output;
-    type Lanes = Vec<Pin<Box<Lane<F>>>>;
-    type Future = F;
+    type Racing<R: Rules<F::Output>> = FewOrMany<F, R>;
 
     fn n_branches(&self) -> usize {
         self.len()
     }
 
-    fn runners(self) -> Runners<Self::Lanes, F> {
-        runners(self.into_iter())
+    fn run<R: Rules<F::Output>>(self, location: &'static Location<'static>) -> FewOrMany<F, R> {
+        FewOrMany::new(location, self.into_iter())
     }
 }
 
@@ -75,15 +101,14 @@ impl<F: Future, const N: usize> sealed::Sealed for [F; N] {}
 
 impl<F: Future, const N: usize> Race for [F; N] {
     type Output = F::Output;
-    type Lanes = Vec<Pin<Box<Lane<F>>>>;
-    type Future = F;
+    type Racing<R: Rules<F::Output>> = FewOrMany<F, R>;
 
     fn n_branches(&self) -> usize {
         N
     }
 
-    fn runners(self) -> Runners<Self::Lanes, F> {
-        runners(self.into_iter())
+    fn run<R: Rules<F::Output>>(self, location: &'static Location<'static>) -> FewOrMany<F, R> {
+        FewOrMany::new(location, self.into_iter())
     }
 }
 
@@ -105,17 +130,17 @@ macro_rules! tuple_race {
 
         impl<Output, $($future: Future<Output = Output>),+> Race for ($($future,)+) {
             type Output = Output;
-            type Lanes = lanes_of!($($future)+);
-            // A tuple is never so large.
-            type Future = Ready<Output>;
+            type Racing<R: Rules<Output>> = Few<lanes_of!($($future)+), R>;
 
+            #[inline]
             fn n_branches(&self) -> usize {
                 [$(stringify!($future)),+].len()
             }
 
-            fn runners(self) -> Runners<Self::Lanes, Ready<Output>> {
+            #[inline]
+            fn run<R: Rules<Output>>(self, location: &'static Location<'static>) -> Self::Racing<R> {
                 let ($($value,)+) = self;
-                Runners::Few(lanes!($($value)+))
+                Few::new(location, lanes!($($value)+))
             }
         }
     };

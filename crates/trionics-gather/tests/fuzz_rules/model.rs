@@ -1483,7 +1483,7 @@ impl Model {
             if !certain.is_empty() {
                 self.seen.abandoned += 1;
                 if self.frames[inner].kind == Kind::Gather {
-                    // The place where its block runs may count as a frame of its own.
+                    // So may the place where its block runs.
                     self.may_tell.push(Told::NotPolled);
                 }
                 let has_block = self.frames[inner].block.is_none_or(|block| {
@@ -1496,7 +1496,7 @@ impl Model {
                     // A `provide` whose block has ended, or will never begin, has nothing left to wait for.
                     Kind::Provide => has_block,
                     // They have a place in the tree only while a frame is in them.
-                    Kind::Body | Kind::Child => false,
+                    Kind::Body | Kind::Block | Kind::Child => false,
                     // Likewise, until it owes an exit.
                     Kind::Context => self.frames[inner].has_provided,
                     _ => true,

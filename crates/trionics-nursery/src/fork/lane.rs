@@ -1,6 +1,8 @@
-//! What frames that open inside a lane find: of the innermost fork whose lanes are being polled on this thread.
+//! The lane that is being polled, as the current frame.
 //!
-//! As with the current frame, whoever puts something here takes it out again.
+//! To be polled costs a lane next to nothing as long as nobody inside asks what is current: it is only noted, beside what
+//! is current around it. Whoever asks has it *seated*: it becomes the current frame itself, and what is around lies in a
+//! record of its fork's until that has polled its lanes.
 
 use std::{
     cell::Cell,
@@ -11,142 +13,158 @@ use std::{
 
 use super::{Fork, Why, new_lane, new_scope};
 use crate::{
-    current::{self, Current},
+    current::{self, Current, UnseatedLane},
     node::Node,
     sync::thread_local,
 };
 
 thread_local! {
-    /// What is current where the fork is polled; never a lane, which is given a node for a fork inside it.
-    static AROUND: Cell<ManuallyDrop<Option<Current>>> = const { Cell::new(ManuallyDrop::new(None)) };
-    static STATE: Cell<State> = const { Cell::new(State { why: None, has_nodes: false, was_made: false }) };
-    static NODES: Cell<ManuallyDrop<Option<Nodes>>> = const { Cell::new(ManuallyDrop::new(None)) };
+    /// Of the innermost fork whose lanes are being polled and that has one. As with the current frame, whoever puts
+    /// something here takes it out again.
+    static RECORD: Cell<ManuallyDrop<Option<Box<Record>>>> = const { Cell::new(ManuallyDrop::new(None)) };
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct State {
-    /// Why the lanes are cancelled.
-    pub(super) why: Option<Why>,
-    /// There is something in `NODES`.
-    has_nodes: bool,
-    /// The lane that is being polled has been given a node.
-    pub(super) was_made: bool,
-}
-
-pub(super) struct Nodes {
-    pub(super) scope: Arc<Node>,
+/// What is known of a fork whose lanes are seated.
+struct Record {
+    /// Where it was opened.
+    location: &'static Location<'static>,
+    /// Why its lanes are cancelled.
+    why: Option<Why>,
+    /// What is current where it is polled; never a lane, which is given a node for a fork inside it.
+    around: Option<Current>,
+    /// Its own node, once it has one.
+    scope: Option<Arc<Node>>,
     /// That of the lane that is being polled.
-    pub(super) lane: Option<Arc<Node>>,
+    lane: Option<Arc<Node>>,
+    /// The lane has been given its node in this poll.
+    was_made: bool,
+    /// That of the next fork around that has one.
+    outer: Option<Box<Record>>,
 }
 
-/// Stands, as the current frame, for the lane that is being polled of the innermost fork, which was opened here.
+/// Stands, as the current frame, for the lane that is being polled: of the innermost fork that has a record.
+///
+/// A frame or fork inside that polls something else is current then itself.
 #[derive(Clone, Copy)]
-pub(crate) struct CurrentLane(&'static Location<'static>);
+pub(crate) struct CurrentLane(());
 
 /// Ends what [`enter`] began.
 pub(super) struct Entered {
-    outer_around: Option<Current>,
-    outer_state: State,
-    outer_nodes: Option<Nodes>,
-    /// The lane of the outer fork in which this one is polled, if it is so directly.
-    outer_lane: Option<CurrentLane>,
-    /// The code around the fork is effectively cancelled.
-    pub(super) is_cancelled: bool,
+    /// What was current, if that was a lane of another fork.
+    outer_lane: Option<Current>,
 }
 
-/// What was found around a fork.
-pub(super) struct Around {
-    /// The code is effectively cancelled by now.
-    pub(super) is_cancelled: bool,
-}
-
+/// From now on a lane of `fork` is current. True if the code around the fork is effectively cancelled.
 #[inline]
-fn swap_around(around: Option<Current>) -> Option<Current> {
-    AROUND.with(|cell| ManuallyDrop::into_inner(cell.replace(ManuallyDrop::new(around))))
-}
-
-fn swap_nodes(nodes: Option<Nodes>) -> Option<Nodes> {
-    NODES.with(|cell| ManuallyDrop::into_inner(cell.replace(ManuallyDrop::new(nodes))))
-}
-
-#[inline]
-fn state() -> State {
-    STATE.with(Cell::get)
-}
-
-#[inline]
-pub(super) fn change_state(change: impl FnOnce(&mut State)) {
-    STATE.with(|cell| {
-        let mut state = cell.get();
-        change(&mut state);
-        cell.set(state);
-    });
-}
-
-/// From now on a lane of `fork` is current.
-#[inline]
-pub(super) fn enter(fork: &Fork) -> Entered {
-    let mut around = current::swap(Some(Current::Lane(CurrentLane(fork.location))));
-    let mut outer_lane = None;
-    if let Some(Current::Lane(lane)) = around {
-        outer_lane = Some(lane);
-        around = lane.node().map(Current::Node);
-    }
-    let is_cancelled = around.as_ref().is_some_and(Current::is_effective);
-    let outer_around = swap_around(around);
-    let outer_state = state();
-    let has_nodes = fork.frame.is_some();
-    STATE.with(|cell| {
-        cell.set(State {
-            why: fork.why,
-            has_nodes,
-            was_made: false,
-        });
-    });
-    let outer_nodes = if has_nodes || outer_state.has_nodes {
-        swap_nodes(fork.frame.as_ref().map(|frame| Nodes {
-            scope: Arc::clone(frame.node()),
-            lane: None,
-        }))
+pub(super) fn enter(fork: &Fork) -> (Entered, bool) {
+    let (outer_lane, is_cancelled) = if is_anything_current() {
+        leave_lane()
     } else {
-        None
+        (None, false)
     };
-    Entered {
-        outer_around,
-        outer_state,
-        outer_nodes,
-        outer_lane,
-        is_cancelled,
+    let lane = UnseatedLane {
+        location: fork.location,
+        why: fork.why,
+    };
+    match fork.frame() {
+        None => current::set_unseated_lane(Some(lane)),
+        Some(frame) => seat(lane, Some(Arc::clone(frame.node()))),
     }
+    (Entered { outer_lane }, is_cancelled)
+}
+
+#[inline]
+fn is_anything_current() -> bool {
+    if current::unseated_lane().is_some() {
+        return true;
+    }
+    let current = current::replace(None);
+    if current.is_none() {
+        return false;
+    }
+    current::put_back(current);
+    true
+}
+
+/// If a lane is current it gets a node, in which the fork is. True if the code around the fork is effectively cancelled.
+#[inline(never)]
+fn leave_lane() -> (Option<Current>, bool) {
+    let mut outer_lane = None;
+    if current::with(|current| matches!(current, Some(Current::Lane(_)))) {
+        let node = current::node();
+        outer_lane = current::swap(node.map(Current::Node));
+    }
+    (outer_lane, current::is_cancelled())
+}
+
+/// The lane becomes the current frame: somebody looks.
+#[cold]
+pub(crate) fn seat_lane(lane: UnseatedLane) {
+    seat(lane, None);
+}
+
+fn seat(lane: UnseatedLane, scope: Option<Arc<Node>>) {
+    let record = Box::new(Record {
+        location: lane.location,
+        why: lane.why,
+        around: current::replace(Some(Current::Lane(CurrentLane(())))),
+        scope,
+        lane: None,
+        was_made: false,
+        outer: take_record(),
+    });
+    put_record(Some(record));
+}
+
+/// What is around the fork is current again.
+#[cold]
+fn unseat() {
+    let Some(mut record) = take_record() else {
+        return;
+    };
+    put_record(record.outer.take());
+    current::replace(record.around.take());
+}
+
+fn take_record() -> Option<Box<Record>> {
+    RECORD.with(|cell| ManuallyDrop::into_inner(cell.replace(ManuallyDrop::new(None))))
+}
+
+/// Where there was none, or it has been taken.
+fn put_record(record: Option<Box<Record>>) {
+    RECORD.with(|cell| cell.set(ManuallyDrop::new(record)));
+}
+
+/// Looks at the innermost record, if there is one; no user code may run inside.
+fn with_record<R>(look: impl FnOnce(&mut Record) -> R) -> Option<R> {
+    let mut record = take_record()?;
+    let result = look(&mut record);
+    put_record(Some(record));
+    Some(result)
 }
 
 impl Entered {
+    /// True if the code around the fork is effectively cancelled by now.
     #[inline]
-    pub(super) fn leave(mut self) -> Around {
-        let around = self.end();
+    pub(super) fn leave(mut self) -> bool {
+        let is_cancelled = self.end();
         // Nothing is left in it.
         mem::forget(self);
-        around
+        is_cancelled
     }
 
     #[inline]
-    fn end(&mut self) -> Around {
-        let has_nodes = state().has_nodes || self.outer_state.has_nodes;
-        STATE.with(|cell| cell.set(self.outer_state));
-        let around = swap_around(self.outer_around.take());
-        let is_cancelled = around.as_ref().is_some_and(Current::is_effective);
-        let nodes = if has_nodes {
-            swap_nodes(self.outer_nodes.take())
+    fn end(&mut self) -> bool {
+        if current::unseated_lane().is_some() {
+            current::set_unseated_lane(None);
         } else {
-            None
-        };
-        let current = match self.outer_lane {
-            Some(lane) => Some(Current::Lane(lane)),
-            None => around,
-        };
-        current::swap(current);
-        drop(nodes);
-        Around { is_cancelled }
+            unseat();
+        }
+        let is_cancelled = is_anything_current() && current::is_cancelled();
+        if self.outer_lane.is_some() {
+            current::replace(self.outer_lane.take());
+        }
+        is_cancelled
     }
 }
 
@@ -156,95 +174,150 @@ impl Drop for Entered {
     }
 }
 
+/// Neither the lane nor what is around is current, until the guard is dropped.
+pub(super) struct Outside {
+    lane: Option<UnseatedLane>,
+    current: Option<Current>,
+}
+
+/// As [`current::clear`], which would have the lane seated.
 #[inline]
-pub(super) fn was_made() -> bool {
-    state().was_made
-}
-
-/// Looks at what is around, which is out of its place meanwhile.
-fn with_around<R>(look: impl FnOnce(Option<&Current>) -> R) -> R {
-    struct PutBack(Option<Current>);
-    impl Drop for PutBack {
-        fn drop(&mut self) {
-            swap_around(self.0.take());
-        }
+pub(super) fn clear() -> Outside {
+    let lane = current::unseated_lane();
+    current::set_unseated_lane(None);
+    Outside {
+        lane,
+        current: current::replace(None),
     }
-    let around = PutBack(swap_around(None));
-    look(around.0.as_ref())
 }
 
-/// Changes the nodes, if there are any; no user code may run inside.
-pub(super) fn with_nodes<R>(change: impl FnOnce(&mut Nodes) -> R) -> Option<R> {
-    let mut nodes = swap_nodes(None)?;
-    let result = change(&mut nodes);
-    swap_nodes(Some(nodes));
-    Some(result)
+impl Drop for Outside {
+    #[inline]
+    fn drop(&mut self) {
+        current::put_back(self.current.take());
+        current::set_unseated_lane(self.lane);
+    }
 }
 
-impl CurrentLane {
+/// The next lane is being polled, with this node if it has one.
+#[cold]
+pub(super) fn begin_lane(node: Option<Arc<Node>>) {
+    let replaced = with_record(|record| mem::replace(&mut record.lane, node));
+    drop(replaced);
+}
+
+/// The node that the lane was given in this poll, if it was, and that of the fork.
+#[inline]
+pub(super) fn take_made() -> Option<(Arc<Node>, Arc<Node>)> {
+    if current::unseated_lane().is_some() {
+        return None;
+    }
+    take_made_of_seated()
+}
+
+#[cold]
+fn take_made_of_seated() -> Option<(Arc<Node>, Arc<Node>)> {
+    let made = with_record(|record| {
+        if !mem::take(&mut record.was_made) {
+            return None;
+        }
+        Some((Arc::clone(record.scope.as_ref()?), record.lane.take()?))
+    });
+    made.flatten()
+}
+
+/// From now on the lanes are cancelled.
+#[inline]
+pub(super) fn cancel(why: Why) {
+    match current::unseated_lane() {
+        Some(lane) => {
+            let why = Some(why);
+            current::set_unseated_lane(Some(UnseatedLane { why, ..lane }));
+        }
+        None => cancel_seated(why),
+    }
+}
+
+#[cold]
+fn cancel_seated(why: Why) {
+    with_record(|record| record.why = Some(why));
+}
+
+impl Record {
     /// The lane's node or the fork's, whichever is nearer.
-    fn known_node(self) -> Option<Arc<Node>> {
-        with_nodes(|nodes| Arc::clone(nodes.lane.as_ref().unwrap_or(&nodes.scope)))
+    fn known_node(&self) -> Option<&Arc<Node>> {
+        self.lane.as_ref().or(self.scope.as_ref())
     }
 
     /// Looks at the frame that counts: the lane's or the fork's if there is one, or what is around.
     fn look(
-        self,
+        &self,
         at_node: impl FnOnce(&Arc<Node>) -> bool,
         at_around: impl FnOnce(&Current) -> bool,
     ) -> bool {
         match self.known_node() {
-            Some(node) => at_node(&node),
-            None => state().why.is_some() || with_around(|around| around.is_some_and(at_around)),
+            Some(node) => at_node(node),
+            None => self.why.is_some() || self.around.as_ref().is_some_and(at_around),
         }
     }
 
+    fn scope_or_new(&mut self) -> &Arc<Node> {
+        self.scope.get_or_insert_with(|| {
+            let scope = new_scope(self.location);
+            if let Some(why) = self.why {
+                scope.request(why.cancelled(self.location));
+            }
+            scope.note_poll();
+            scope.attach(self.around.as_ref().and_then(Current::node), true);
+            scope
+        })
+    }
+}
+
+impl CurrentLane {
     pub(crate) fn is_effective(self) -> bool {
-        self.look(|node| node.is_effective(), Current::is_effective)
+        let looked =
+            with_record(|record| record.look(|node| node.is_effective(), Current::is_effective));
+        looked.unwrap_or_default()
     }
 
     pub(crate) fn is_effective_soon(self) -> bool {
-        self.look(|node| node.is_effective_soon(), Current::is_effective_soon)
+        let looked =
+            with_record(|record| record.look(Node::is_effective_soon, Current::is_effective_soon));
+        looked.unwrap_or_default()
     }
 
     pub(crate) fn is_requested(self) -> bool {
-        self.look(|node| node.is_requested(), Current::is_requested)
+        let looked =
+            with_record(|record| record.look(|node| node.is_requested(), Current::is_requested));
+        looked.unwrap_or_default()
     }
 
     /// The address of the lane's node, if it has one.
     pub(crate) fn known_address(self) -> Option<usize> {
-        with_nodes(|nodes| nodes.lane.as_ref().map(|lane| lane.address())).flatten()
+        with_record(|record| record.lane.as_ref().map(|lane| lane.address())).flatten()
     }
 
     /// The nearest node from the lane outwards.
     pub(crate) fn nearest_node(self) -> Option<Arc<Node>> {
-        self.known_node()
-            .or_else(|| with_around(|around| around.and_then(Current::nearest_node)))
+        let nearest = with_record(|record| match record.known_node() {
+            Some(node) => Some(Arc::clone(node)),
+            None => record.around.as_ref().and_then(Current::nearest_node),
+        });
+        nearest.flatten()
     }
 
     /// The lane's node, made now if need be.
     pub(crate) fn node(self) -> Option<Arc<Node>> {
-        let Self(location) = self;
-        let (scope, lane) = with_nodes(|nodes| (Arc::clone(&nodes.scope), nodes.lane.clone()))
-            .map_or((None, None), |(scope, lane)| (Some(scope), lane));
-        if lane.is_some() {
-            return lane;
-        }
-        let scope = scope.unwrap_or_else(|| {
-            let scope = new_scope(location);
-            if let Some(why) = state().why {
-                scope.request(why.cancelled(location));
+        with_record(|record| {
+            if let Some(lane) = &record.lane {
+                return Arc::clone(lane);
             }
-            scope.note_poll();
-            scope.attach(with_around(|around| around.and_then(Current::node)), true);
-            scope
-        });
-        let lane = new_lane(location, &scope);
-        swap_nodes(Some(Nodes {
-            scope,
-            lane: Some(Arc::clone(&lane)),
-        }));
-        change_state(|state| (state.has_nodes, state.was_made) = (true, true));
-        Some(lane)
+            let location = record.location;
+            let lane = new_lane(location, record.scope_or_new());
+            record.lane = Some(Arc::clone(&lane));
+            record.was_made = true;
+            lane
+        })
     }
 }

@@ -445,21 +445,34 @@ where
                         self.trouble().failures.push(failure);
                         self.cancel(CancelReason::BodyFailed, self.crew.body_member().location());
                     }
-                    BodyEnd::Cancelled(cancelled) => {
-                        self.trouble().stopped_by = Some(cancelled.clone());
-                        self.crew.queue().nursery().request(cancelled);
-                    }
+                    BodyEnd::Cancelled(cancelled) => self.body_cancelled(cancelled),
                 }
             }
             SeatStep::Strike => {
                 self.note_stop();
+                let alone = self.cancelled_body();
                 self.drop_body(body);
+                if let Some(cancelled) = alone {
+                    self.body_cancelled(cancelled);
+                }
             }
             SeatStep::Panicked(payload) => {
                 self.panicked(payload, self.crew.body_member().info());
                 self.drop_body(body);
             }
         }
+    }
+
+    /// Why the body is cancelled, if it is and the nursery is not.
+    fn cancelled_body(&self) -> Option<Cancelled> {
+        let node = self.crew.body_member().known_node()?;
+        (node.is_own_cancelled() && !self.is_effective()).then(|| node.cancelled_or_closed())
+    }
+
+    /// The body was stopped by a cancellation of its own, which becomes the nursery's.
+    fn body_cancelled(&mut self, cancelled: Cancelled) {
+        self.trouble().stopped_by = Some(cancelled.clone());
+        self.crew.queue().nursery().request(cancelled);
     }
 
     fn poll_seat_of_body<V>(
@@ -1025,6 +1038,7 @@ where
 impl<C: ?Sized, B, T, E> RawNursery<C, B, T, E> {
     /// Says which block the body runs, if the children that have a [`Host`] are its contexts.
     pub fn running(mut self, block: &Block) -> Self {
+        block.run_by(self.inner.crew.body_member());
         self.inner.block = Some(block.clone());
         self
     }
