@@ -525,7 +525,7 @@ mod tests {
     fn the_last_places_of_a_chunk_are_let_go_on_several_threads_at_once() {
         const THREADS: usize = 2;
         const ROUNDS: usize = if cfg!(trionics_sanitize) {
-            300_000
+            100_000
         } else {
             3_000
         };
