@@ -59,6 +59,7 @@ use crate::{
 
 mod arena;
 mod crew;
+mod exclusive;
 mod ready;
 
 use self::arena::Place;
