@@ -42,8 +42,6 @@ pub(crate) struct Sanitized {
     pub(crate) name: &'static str,
     /// The package whose tests are run.
     pub(crate) package: &'static str,
-    /// What the sanitizer is told.
-    pub(crate) options: &'static str,
 }
 
 /// Every package whose root does not forbid unsafe code.
@@ -51,13 +49,10 @@ pub(crate) const SANITIZED: &[Sanitized] = &[
     Sanitized {
         name: "broadcast",
         package: "trionics-broadcast",
-        options: "",
     },
     Sanitized {
         name: "nursery",
         package: "trionics-nursery",
-        // Some tests forget futures on purpose.
-        options: "detect_leaks=0",
     },
 ];
 

@@ -23,7 +23,7 @@ use crate::{
     current,
     frame::{Frame, RETURNS_ONCE, Wait, begin_poll, decide, report_at},
     node::Node,
-    report::{FrameInfo, FrameKind, Report, panic_message},
+    report::{FrameInfo, FrameKind, Report, drop_payload, panic_message},
 };
 
 mod lane;
@@ -395,8 +395,7 @@ impl Fork {
             None => current::nearest_node(),
         };
         report_at(around.as_ref(), &later);
-        // Its `Drop` is the user's and might panic again.
-        mem::forget(payload);
+        drop_payload(payload);
     }
 
     #[inline]

@@ -18,7 +18,7 @@ use crate::{
     current::{self, Current, Entered},
     deadline::{self, DeadlineTimer},
     node::{Inside, Node, next_epoch},
-    report::{Report, panic_message, report},
+    report::{Report, drop_payload, panic_message, report},
     settings::DEFAULT_PATIENCE,
 };
 
@@ -429,8 +429,7 @@ impl Frame {
                 frame: self.node.info(),
                 message: panic_message(&*later),
             });
-            // Its `Drop` is the user's and might panic again.
-            mem::forget(later);
+            drop_payload(later);
         }
         self.finish();
     }

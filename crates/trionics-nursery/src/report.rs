@@ -246,7 +246,15 @@ pub(crate) fn report(hook: Option<&Hook>, report: &Report) {
     }));
     // A second panic while one unwinds would end the process.
     if let Err(payload) = told {
-        std::mem::forget(payload);
+        drop_payload(payload);
+    }
+}
+
+/// Drops the payload of a panic that is not resumed. It is the user's, and might panic again; that panic's is left alone.
+pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
+    let _outside = current::clear();
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
     }
 }
 

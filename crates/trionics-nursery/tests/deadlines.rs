@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -772,24 +772,30 @@ fn without_a_clock_the_panic_says_how_to_set_one_and_where_the_deadline_is() {
 fn a_clock_may_use_the_scope_whose_time_it_tells() {
     struct Meddling {
         clock: VirtualClock,
-        scope: CancelScope,
+        scope: Arc<Mutex<Option<CancelScope>>>,
+    }
+    impl Meddling {
+        fn scope(&self) -> CancelScope {
+            self.scope.lock().unwrap().clone().expect("it runs")
+        }
     }
     impl Clock for Meddling {
         fn now(&self) -> Instant {
-            let _ = self.scope.deadline();
+            let _ = self.scope().deadline();
             self.clock.now()
         }
         fn sleep_until(&self, deadline: Instant) -> BoxSleep {
-            let _ = self.scope.deadline();
-            self.scope.set_shielded(false);
+            let _ = self.scope().deadline();
+            self.scope().set_shielded(false);
             self.clock.sleep_until(deadline)
         }
     }
     let clock = VirtualClock::new();
     let scope = CancelScope::new();
+    let its_scope = Arc::new(Mutex::new(Some(scope.clone())));
     let meddling = Meddling {
         clock: clock.clone(),
-        scope: scope.clone(),
+        scope: Arc::clone(&its_scope),
     };
     let mut probe = Probe::new(with_clock(meddling, async move {
         scope.set_timeout(SECOND);
@@ -798,6 +804,8 @@ fn a_clock_may_use_the_scope_whose_time_it_tells() {
     probe.waits();
     clock.advance(SECOND);
     assert!(probe.ends().is_err());
+    // The scope has the clock.
+    *its_scope.lock().unwrap() = None;
 }
 
 /// A timer that ends too early does not: neither does it hang, nor does it stop anything before its time.

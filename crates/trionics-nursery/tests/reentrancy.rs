@@ -237,9 +237,10 @@ fn a_user_that_catches_a_panic_inside_a_frame_goes_on_in_that_frame() {
 #[test]
 fn a_report_hook_that_cancels_and_runs_frames() {
     let (scope, heard) = (CancelScope::new(), Drawer::new());
-    let (handle, telling) = (scope.clone(), heard.clone());
+    let (handle, telling) = (Drawer::new(), heard.clone());
+    handle.put(scope.clone());
     let settings = Settings::new().on_report(move |report| {
-        handle.cancel("by the hook");
+        handle.take().cancel("by the hook");
         telling.put((is_cancel_requested(), report.to_string()));
         ends(shield(pause()));
     });

@@ -65,6 +65,7 @@ use crate::{
 
 mod arena;
 mod crew;
+mod exclusive;
 mod placed;
 mod ready;
 
@@ -101,6 +102,9 @@ const WELL: usize = 1 << 10;
 const ONE: usize = 1 << 11;
 
 /// What the allocations of children begin with; the body's is a part of the queue.
+///
+/// Aligned so that three bits have room beside a pointer to one, wherever it is: where pointers have 4 bytes, too.
+#[repr(align(8))]
 pub(super) struct Header {
     vtable: &'static Vtable,
     /// The number of references, in units of [`ONE`], and the flags above.
@@ -358,7 +362,20 @@ impl Member {
             return None;
         }
         // The queue is there (invariant 9).
-        Some(f(cold, self.queue().nursery()))
+        if let Some(nursery) = self.queue().known_nursery() {
+            return Some(f(cold, nursery));
+        }
+        // SAFETY: as above.
+        let queue = unsafe {
+            let queue = self.header().queue.as_ptr();
+            Arc::increment_strong_count(queue);
+            Arc::from_raw(queue)
+        };
+        drop(over);
+        // Whoever makes it may wake the nursery's host: under no lock.
+        let nursery = queue.nursery();
+        let over = lock(&cold.over);
+        (!*over).then(|| f(cold, nursery))
     }
 
     fn is_of(&self, queue: &Arc<Queue>) -> bool {
@@ -764,11 +781,31 @@ impl<C: ?Sized> Drop for Child<C> {
         struct End(ManuallyDrop<Member>);
         impl Drop for End {
             fn drop(&mut self) {
-                self.0.end();
+                // SAFETY: owned (invariant 2).
+                unsafe { end(&self.0) };
             }
         }
         let _end = End(self.member.uncounted());
         self.drop_future();
+    }
+}
+
+/// The member's future is gone, and with it what else its owner has.
+///
+/// # Safety
+///
+/// The caller owns the member (invariant 2).
+#[inline]
+unsafe fn end(member: &Member) {
+    member.end();
+    if let Some(Some(cold)) = member.cold().get() {
+        // SAFETY: the caller's; `wait` is the owner's, like the fields of `Owned`.
+        let wait = unsafe { (*cold.wait.get()).take() };
+        // Its timer may have a waker of the member's, which would keep it, and itself in it.
+        if wait.is_some() {
+            let _outside = current::clear();
+            drop(wait);
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     deadline::{self, Limit},
     frame::{Frame, Grace, RETURNS_ONCE, begin_poll, decide, drop_body, report_at},
     node::{CountedLive, Node},
-    report::{FrameInfo, FrameKind, Report, panic_message},
+    report::{FrameInfo, FrameKind, Report, drop_payload, panic_message},
     scope::Name,
 };
 
@@ -872,8 +872,7 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
         if first.is_some() {
             let message = panic_message(&*payload);
             self.report(&Report::LaterPanic { frame, message });
-            // Its `Drop` is the user's and might panic again.
-            std::mem::forget(payload);
+            drop_payload(payload);
             return;
         }
         *first = Some(payload);
@@ -889,13 +888,18 @@ impl<C: ?Sized, T, E> Inner<C, T, E> {
             return;
         }
         let mut first_panic = drop_body(body).err();
+        let mut note = |panic: Option<Box<dyn Any + Send>>| match (&first_panic, panic) {
+            (Some(_), Some(later)) => drop_payload(later),
+            (_, Some(first)) => first_panic = Some(first),
+            (_, None) => {}
+        };
         self.crew.end_body();
         self.crew.remove_all(|_| true);
         self.crew
             .for_each_removed(|member| self.report_owed_exit(member));
-        first_panic = first_panic.or(self.crew.drop_all_removed());
+        note(self.crew.drop_all_removed());
         self.crew.close();
-        first_panic = first_panic.or(self.crew.drop_all_removed());
+        note(self.crew.drop_all_removed());
         self.crew.queue().tell_closed();
         if let (None, Some(node)) = (&self.frame, self.crew.queue().known_nursery()) {
             node.retire();

@@ -347,6 +347,9 @@ impl Drop for Installed {
             // Tasks may own handles to the executor's tasks: end them all here.
             let tasks = executor.tasks.take();
             drop(tasks);
+            // Those who were woken and are polled no more are in the queue, and have it.
+            let woken = std::mem::take(&mut *executor.queue.lock());
+            drop(woken);
         }
     }
 }

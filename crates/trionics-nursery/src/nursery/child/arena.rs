@@ -27,8 +27,8 @@ const FIRST_PLACES: usize = if TINY { 1 } else { 8 };
 const MAX_CHUNK: usize = if TINY { 1 } else { 4096 };
 /// How many chunks are looked at before a new one is made.
 const LOOKS: usize = 2;
-/// In `Chunk::gone`: the arena has gone.
-const ORPHANED: usize = 1 << (usize::BITS - 1);
+/// What `Chunk::gone` comes to when the arena has gone and then the last place.
+const ALL_GONE: usize = 1 << (usize::BITS - 1);
 
 /// The places of a nursery's children; it belongs to the thread inside (invariant 8).
 #[derive(Default)]
@@ -61,7 +61,7 @@ struct Chunk {
     n_unused: usize,
     /// How many places were taken and not given back to the arena.
     n_used: usize,
-    /// How many of those have gone by way of somebody else; and whether the arena has.
+    /// How many of those have gone by way of somebody else; once the arena has gone, it lacks to [`ALL_GONE`] as many as are left.
     gone: AtomicUsize,
     previous: Option<NonNull<Chunk>>,
     next: Option<NonNull<Chunk>>,
@@ -164,12 +164,12 @@ unsafe fn chunk_of(at: NonNull<Header>, units: u16) -> NonNull<Chunk> {
 ///
 /// A place is at `at`, `units` behind the beginning of its chunk, and nobody uses it any more.
 pub(super) unsafe fn let_go(at: NonNull<Header>, units: u16) {
-    // SAFETY: the caller's; the chunk is there as long as one of its places is used.
+    // SAFETY: the caller's; the chunk is there as long as one of its places is used. Once this one is counted, only what the
+    // count has become tells whether it still is.
     unsafe {
         let chunk = chunk_of(at, units);
-        let gone = (*chunk.as_ptr()).gone.fetch_add(1, Ordering::AcqRel);
-        // What the arena wrote before it went, and has not changed since.
-        if gone & ORPHANED != 0 && (gone & !ORPHANED) + 1 == (*chunk.as_ptr()).n_used {
+        let gone = (*chunk.as_ptr()).gone.fetch_add(1, Ordering::AcqRel) + 1;
+        if gone == ALL_GONE {
             free(chunk);
         }
     }
@@ -256,7 +256,11 @@ impl Size {
     fn new_chunk(&mut self, index: usize) -> NonNull<Chunk> {
         let most = (MAX_CHUNK / self.bytes).max(1);
         self.n_places = (self.n_places * 2).clamp(FIRST_PLACES, most.max(FIRST_PLACES));
-        let size = FIRST_PLACE + self.bytes * self.n_places;
+        self.new_chunk_of(self.n_places, index)
+    }
+
+    fn new_chunk_of(&self, n_places: usize, index: usize) -> NonNull<Chunk> {
+        let size = FIRST_PLACE + self.bytes * n_places;
         let layout = Layout::from_size_align(size, UNIT).expect("a chunk is small");
         // SAFETY: the size is not 0.
         let Some(chunk) = NonNull::new(unsafe { alloc(layout) }) else {
@@ -320,7 +324,7 @@ impl Size {
                 let n_used = (*chunk.as_ptr()).n_used;
                 let gone = &(*chunk.as_ptr()).gone;
                 // From now on whoever lets go of the last place frees the chunk.
-                if gone.fetch_or(ORPHANED, Ordering::AcqRel) == n_used {
+                if gone.fetch_add(ALL_GONE - n_used, Ordering::AcqRel) == n_used {
                     free(chunk);
                 }
             }
@@ -390,7 +394,10 @@ impl List {
 
 #[cfg(test)]
 mod tests {
+    use std::ptr;
+
     use super::*;
+    use crate::sync::AtomicPtr;
 
     /// A place that is in use, with a mark all over it.
     struct Used {
@@ -510,5 +517,57 @@ mod tests {
             most = most.max(n_chunks(&arena));
         }
         assert!(most <= 4, "{most} chunks for one place at a time");
+    }
+
+    /// Whoever lets go does not look at a chunk that another thread has freed in the meantime. It takes AddressSanitizer to
+    /// notice that.
+    #[test]
+    fn the_last_places_of_a_chunk_are_let_go_on_several_threads_at_once() {
+        const THREADS: usize = 2;
+        const ROUNDS: usize = if cfg!(trionics_sanitize) {
+            100_000
+        } else {
+            3_000
+        };
+        let places: [AtomicPtr<Header>; THREADS] = Default::default();
+        let left = AtomicUsize::new(0);
+        std::thread::scope(|threads| {
+            for place in &places {
+                let left = &left;
+                threads.spawn(move || {
+                    for _ in 0..ROUNDS {
+                        let at = loop {
+                            match NonNull::new(place.swap(ptr::null_mut(), Ordering::AcqRel)) {
+                                Some(at) => break at,
+                                None => std::thread::yield_now(),
+                            }
+                        };
+                        // SAFETY: nobody uses the place any more; its distance from the chunk was written there.
+                        unsafe { let_go(at, at.cast::<u16>().read()) };
+                        left.fetch_add(1, Ordering::AcqRel);
+                    }
+                });
+            }
+            for round in 1..=ROUNDS {
+                let mut size = Size {
+                    bytes: 96,
+                    ..Size::default()
+                };
+                size.current = Some(size.new_chunk_of(THREADS, 0));
+                let taken: [_; THREADS] = std::array::from_fn(|_| {
+                    let place = size.take_from_current().expect("it has so many");
+                    // SAFETY: the place is ours.
+                    unsafe { place.at.cast().write(place.units) };
+                    place.at.cast::<Header>().as_ptr()
+                });
+                size.orphan_all();
+                for (place, taken) in places.iter().zip(taken) {
+                    place.store(taken, Ordering::Release);
+                }
+                while left.load(Ordering::Acquire) < round * THREADS {
+                    std::thread::yield_now();
+                }
+            }
+        });
     }
 }

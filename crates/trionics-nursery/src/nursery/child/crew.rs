@@ -17,11 +17,16 @@ use super::{
     BODY, Child, ELSEWHERE, ENDED, Elsewhere, Fits, Header, KEEPS_QUEUE, Member, NewChild, ONE,
     QUEUED, Queue, RESTS, Share, WELL, Wait, Whereabouts,
     arena::Place,
-    drop_future, keep_queue, poll_in_place,
+    drop_future, end, keep_queue, poll_in_place,
     ready::{Fifo, KnownWaker, Polling},
 };
 use crate::{
-    current, node::Node, report::FrameInfo, scope::Name, sync::Ordering, wake::wake_outside,
+    current,
+    node::Node,
+    report::{FrameInfo, drop_payload},
+    scope::Name,
+    sync::Ordering,
+    wake::wake_outside,
 };
 
 /// After how many polls of the nursery those who are woken again in each of them take turns in being the first.
@@ -404,9 +409,10 @@ impl<C: ?Sized> Crew<C> {
     unsafe fn unseat_unqueued(&mut self, child: NonNull<Header>) -> Child<C> {
         // SAFETY: it sits here, as do its neighbors: owned (invariant 2).
         unsafe {
-            let owned = &mut *child.as_ref().owned.get();
-            owned.where_it_is = Whereabouts::Elsewhere;
-            let (older, younger) = (owned.older.take(), owned.younger.take());
+            // Not all of it: `next` may be somebody else's (invariant 5).
+            let owned = child.as_ref().owned.get();
+            (*owned).where_it_is = Whereabouts::Elsewhere;
+            let (older, younger) = ((*owned).older.take(), (*owned).younger.take());
             match older {
                 Some(older) => (*older.as_ref().owned.get()).younger = younger,
                 None => self.oldest = younger,
@@ -429,7 +435,8 @@ impl<C: ?Sized> Crew<C> {
         child.drop_future();
         let child = ManuallyDrop::new(child);
         let header = child.member.header;
-        child.member.end();
+        // SAFETY: owned (invariant 2).
+        unsafe { end(&child.member) };
         // SAFETY: it is there, and its `units` never change.
         let (word, units) = unsafe {
             let header = header.as_ref();
@@ -544,7 +551,8 @@ impl<C: ?Sized> Crew<C> {
             unsafe { (*self.body.owned()).where_it_is = Whereabouts::Elsewhere };
             // SAFETY: it sat here.
             unsafe { leave_to_queue(self.body.header) };
-            self.body.end();
+            // SAFETY: owned still.
+            unsafe { end(&self.body) };
         }
     }
 
@@ -583,7 +591,11 @@ impl<C: ?Sized> Crew<C> {
         let mut first_panic = None;
         while let Some(mut child) = self.next_removed() {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| child.drop_future())) {
-                first_panic.get_or_insert(payload);
+                if first_panic.is_some() {
+                    drop_payload(payload);
+                } else {
+                    first_panic = Some(payload);
+                }
             }
         }
         first_panic

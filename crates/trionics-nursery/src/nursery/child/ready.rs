@@ -8,7 +8,7 @@ use std::{
     task::{RawWakerVTable, Waker},
 };
 
-use super::{Child, Header, Member, Whereabouts, arena::Arena};
+use super::{Child, Header, Member, Whereabouts, arena::Arena, exclusive::Exclusive};
 use crate::{
     sync::{AtomicPtr, AtomicUsize, Ordering, thread_local},
     wake::wake_outside,
@@ -25,6 +25,10 @@ const CLOSED: *mut Header = ptr::without_provenance_mut(3);
 /// A bit beside a member, `AWAKE` or `NUDGED`: somebody who found the nursery asleep is about to take the host's waker out, and
 /// clears the bit with what it came for (invariant 10).
 const CLAIMED: usize = 4;
+const _: () = assert!(
+    align_of::<Header>() > CLAIMED,
+    "the bit is no part of an address"
+);
 
 fn with_claim(head: *mut Header, claim: usize) -> *mut Header {
     head.map_addr(|address| address | claim)
@@ -74,7 +78,7 @@ pub(crate) struct Ready {
     /// What came by way of that thread, during the poll.
     inside: UnsafeCell<Inside>,
     /// Wakes whoever polls the nursery (invariant 10).
-    host: UnsafeCell<Option<Waker>>,
+    host: Exclusive<Option<Waker>>,
 }
 
 /// Invariant 8: touched by the thread that polls the nursery, for a few lines at a time that run no other code; and
@@ -121,7 +125,7 @@ impl Ready {
             head: AtomicPtr::new(AWAKE),
             poller: AtomicUsize::new(0),
             inside: UnsafeCell::default(),
-            host: UnsafeCell::new(None),
+            host: Exclusive::default(),
         }
     }
 
@@ -168,7 +172,7 @@ impl Ready {
                 match self.replace(head, claimed) {
                     Ok(()) => {
                         // SAFETY: claimed, until the bit is cleared (invariant 10).
-                        host = unsafe { (*self.host.get()).take() };
+                        host = unsafe { self.host.with(Option::take) };
                         (claim, head) = (CLAIMED, claimed);
                     }
                     Err(now) => head = now,
@@ -288,14 +292,18 @@ impl Ready {
             return false;
         }
         // SAFETY: awake and not claimed: it is the poll's, until the nursery sleeps (invariant 10).
-        let host = unsafe { &mut *self.host.get() };
-        if !host.as_ref().is_some_and(|host| host.will_wake(waker)) {
-            // Whatever the waker's code does, it does not come here: the nursery is awake.
-            let waker = waker.clone();
-            known.note(&waker);
-            let replaced = host.replace(waker);
-            drop(replaced);
-        }
+        let replaced = unsafe {
+            self.host.with(|host| {
+                if host.as_ref().is_some_and(|host| host.will_wake(waker)) {
+                    return None;
+                }
+                // Whatever the waker's code does, it does not come here: the nursery is awake.
+                let waker = waker.clone();
+                known.note(&waker);
+                host.replace(waker)
+            })
+        };
+        drop(replaced);
         self.head
             .compare_exchange(AWAKE, ASLEEP, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
@@ -345,7 +353,7 @@ impl Ready {
     /// Drops the waker of a nursery that has just been closed, and was not claimed.
     fn forget_host(&self) {
         // SAFETY: nobody can claim it any more (invariant 10).
-        let host = unsafe { (*self.host.get()).take() };
+        let host = unsafe { self.host.with(Option::take) };
         drop(host);
     }
 }
