@@ -348,14 +348,13 @@ where
     T: Send + Sync + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn newcomer(&self, key: K) -> Newcomer<K> {
+    pub(crate) fn newcomer(self: &Arc<Self>, key: K) -> Newcomer<K, T, E> {
         let keep_alive = match &self.settings.keep_alive {
             Some(keep_alive) => keep_alive(&key),
             None => Duration::ZERO,
         };
-        let (describe, name) = (self.settings.describe, self.settings.name.clone());
         Newcomer {
-            identity: Identity::new(key.clone(), describe, name),
+            identity: Identity::new(Arc::clone(self), key.clone()),
             key,
             keep_alive,
         }

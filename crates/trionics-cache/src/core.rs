@@ -29,7 +29,10 @@ use std::{
 use slab::Slab;
 use trionics_errgroup::Failure;
 use trionics_gather::Slot;
-use trionics_nursery::{CancelScope, internal::Tag};
+use trionics_nursery::{
+    CancelScope,
+    internal::{Host, Tag},
+};
 
 use crate::{
     cycle::{Cycle, Edge},
@@ -40,13 +43,25 @@ use crate::{
     options::{Settings, WhenFull},
     statistics::Statistics,
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock},
-    tenure::{Spares, Tenure, Terms},
+    tenure::{Spares, Tenure},
     ticket::{Line, Outcome, Ticket},
     trouble::Trouble,
 };
 
-/// A set-up that may begin: its context, and what it runs for.
-pub(crate) type SetUp<K, T, E> = (RunContext<T, E>, Arc<Identity<K>>);
+/// A set-up that may begin.
+pub(crate) struct SetUp<K, T, E> {
+    pub(crate) run: RunContext<T, E>,
+    /// What it runs for, and where.
+    pub(crate) identity: Arc<Identity<K, T, E>>,
+    pub(crate) generation: u64,
+}
+
+/// A set-up that has its child, where it is to be known.
+pub(crate) struct Begun {
+    pub(crate) place: usize,
+    pub(crate) generation: u64,
+    pub(crate) host: Host,
+}
 
 /// Who asks for a key: its context, what it belongs to, and whom to wake. What is used is taken.
 type Who<'a, T, E> = (
@@ -55,9 +70,11 @@ type Who<'a, T, E> = (
     &'a mut Option<Waker>,
 );
 
+/// The life of a context.
+pub(crate) type ContextRun<E> = Pin<Box<dyn Future<Output = Result<(), Failure<E>>> + Send>>;
+
 /// Makes the context and runs it.
-pub(crate) type RunContext<T, E> =
-    Box<dyn FnOnce(Slot<T>) -> Pin<Box<dyn Future<Output = Result<(), Failure<E>>> + Send>> + Send>;
+pub(crate) type RunContext<T, E> = Box<dyn FnOnce(Slot<T>) -> ContextRun<E> + Send>;
 
 /// What the handles of a cache, its users and its service share.
 pub(crate) struct Core<K, T, E> {
@@ -89,6 +106,8 @@ struct State<K, T, E> {
     closed: bool,
     /// `serve` was called.
     is_served: bool,
+    /// The service begins no set-up any more, and what is open is to be left.
+    is_ending: bool,
     /// The service has ended; nobody is there to be told.
     is_over: bool,
     service: Option<Waker>,
@@ -102,7 +121,7 @@ struct State<K, T, E> {
 
 /// A key's place.
 pub(crate) struct Place<K, T, E> {
-    pub(crate) identity: Arc<Identity<K>>,
+    pub(crate) identity: Arc<Identity<K, T, E>>,
     hash: u64,
     /// The index leads here.
     indexed: bool,
@@ -110,18 +129,18 @@ pub(crate) struct Place<K, T, E> {
     generation: u64,
     phase: Phase<K, T, E>,
     line: Line,
-    /// The scope of the generation's set-up.
-    pub(crate) set_up: Option<CancelScope>,
+    /// The child that runs the generation, from soon after its beginning.
+    pub(crate) host: Option<Host>,
     /// The value was provided.
     has_opened: bool,
     /// The context or the service wants to end: nobody joins, and who is there is asked to leave.
     is_evicted: bool,
     /// The ticket of the last user, who waits for the end of the exit.
     listener: Option<usize>,
+    /// The exit did not wait for users: they have shares yet when it is over.
+    gave_users_up: bool,
     /// Users' blocks, which are cancelled when the place is evicted.
     pub(crate) blocks: Slab<CancelScope>,
-    /// The generation's own task, which waits for its users to leave.
-    pub(crate) task: Option<Waker>,
 }
 
 enum Phase<K, T, E> {
@@ -160,9 +179,9 @@ pub(crate) enum Entered<K, T, E> {
 }
 
 /// A key that comes alive.
-pub(crate) struct Newcomer<K> {
+pub(crate) struct Newcomer<K, T, E> {
     pub(crate) key: K,
-    pub(crate) identity: Arc<Identity<K>>,
+    pub(crate) identity: Arc<Identity<K, T, E>>,
     pub(crate) keep_alive: Duration,
 }
 
@@ -179,8 +198,8 @@ pub(crate) enum Usage {
 }
 
 /// What the service has to do next.
-pub(crate) enum Work<E> {
-    SetUp(usize, u64),
+pub(crate) enum Work<K, T, E> {
+    SetUp(SetUp<K, T, E>),
     Unheard(Trouble<E>),
     /// The cache is closed, and nothing is left.
     Nothing,
@@ -287,6 +306,7 @@ impl<K, T, E> State<K, T, E> {
         let (capacity, when_full) = limits;
         let place = &mut self.places[at];
         place.generation = number;
+        place.identity.begin(number);
         place.has_opened = false;
         place.is_evicted = false;
         place.phase = Phase::WithoutRoom;
@@ -312,6 +332,24 @@ impl<K, T, E> State<K, T, E> {
         }
     }
 
+    /// A generation has its child; what has become of it meanwhile concerns the child now.
+    fn note_begun(&mut self, begun: Begun, effects: &mut Effects<K, T, E>) {
+        let Begun {
+            place,
+            generation,
+            host,
+        } = begun;
+        match self.place(place, generation) {
+            Some(place) => {
+                if let Phase::Opening { unwanted: true } = place.phase {
+                    effects.push(Effect::Stop(host.clone()));
+                }
+                place.host = Some(host);
+            }
+            None => effects.push(Effect::Host(host)),
+        }
+    }
+
     /// Begins the end of a resource that is in `Idle`; its entry among the idle ones is gone.
     fn end_idle(&mut self, at: usize, effects: &mut Effects<K, T, E>) {
         let place = &mut self.places[at];
@@ -325,6 +363,16 @@ impl<K, T, E> State<K, T, E> {
 }
 
 impl<K, T, E> Place<K, T, E> {
+    fn usage(&self) -> Usage {
+        match self.phase {
+            Phase::Idle { since, .. } => Usage::Idle(since, self.keep_alive),
+            Phase::Leaving { released: false } => Usage::InUse,
+            Phase::Open { .. } if self.is_evicted => Usage::Detached,
+            Phase::Open { .. } => Usage::InUse,
+            _ => Usage::Left,
+        }
+    }
+
     /// The exit may begin once the value is dropped.
     fn let_go(&mut self, at: usize, value: T, effects: &mut Effects<K, T, E>) {
         if mem::needs_drop::<T>() {
@@ -332,12 +380,10 @@ impl<K, T, E> Place<K, T, E> {
             effects.push(Effect::Leave(at, self.generation, value));
         } else {
             self.phase = Phase::Leaving { released: true };
-            effects.wake(self.task.take());
+            effects.nudge(self.host.as_ref());
         }
     }
-}
 
-impl<K, T, E> Place<K, T, E> {
     /// The key does not lead here any more.
     fn supersede(&mut self) {
         self.indexed = false;
@@ -362,6 +408,7 @@ impl<K, T, E> Core<K, T, E> {
                 n_undelivered: 0,
                 closed: false,
                 is_served: false,
+                is_ending: false,
                 is_over: false,
                 service: None,
                 next_number: 0,
@@ -418,11 +465,11 @@ where
 {
     /// Asks for a key: shares its value, or waits in its queue, or sets it up.
     pub(crate) fn enter(
-        self: &Arc<Self>,
+        &self,
         hash: u64,
         key: &K,
         run: &mut Option<RunContext<T, E>>,
-        newcomer: &mut Option<Newcomer<K>>,
+        newcomer: &mut Option<Newcomer<K, T, E>>,
         inside: Option<&Arc<dyn Tag>>,
         waker: &mut Option<Waker>,
     ) -> Entered<K, T, E> {
@@ -459,9 +506,9 @@ where
 
     /// Sets up a key of its own, to which nobody comes until it is [promoted](Self::promote).
     pub(crate) fn enter_apart(
-        self: &Arc<Self>,
+        &self,
         hash: u64,
-        newcomer: Newcomer<K>,
+        newcomer: Newcomer<K, T, E>,
         run: RunContext<T, E>,
         inside: Option<&Arc<dyn Tag>>,
     ) -> Entered<K, T, E> {
@@ -487,8 +534,8 @@ where
                 effects.push(Effect::Key(key));
                 return false;
             }
-            let terms = tenure.terms();
-            let new = terms.place;
+            let identity = tenure.identity();
+            let new = identity.place();
             match self.index.place(hash, &key) {
                 Some(old) => {
                     self.index.redirect(hash, old, new);
@@ -515,7 +562,7 @@ where
                 }
                 None => self.index.insert(key, hash, new),
             }
-            if let Some(place) = state.place(new, terms.generation) {
+            if let Some(place) = state.place(new, identity.generation()) {
                 place.indexed = true;
                 self.index.set_open(hash, new, Arc::downgrade(tenure));
             }
@@ -527,7 +574,7 @@ where
         &self,
         state: &mut State<K, T, E>,
         hash: u64,
-        newcomer: Newcomer<K>,
+        mut newcomer: Newcomer<K, T, E>,
         indexed: bool,
         who: Who<'_, T, E>,
         effects: &mut Effects<K, T, E>,
@@ -538,7 +585,10 @@ where
             effects.push(Effect::Identity(newcomer.identity));
             return Entered::Full;
         }
-        let at = state.places.insert(Place {
+        let entry = state.places.vacant_entry();
+        let at = entry.key();
+        Identity::settle(&mut newcomer.identity, at);
+        entry.insert(Place {
             identity: newcomer.identity,
             hash,
             indexed,
@@ -546,12 +596,12 @@ where
             generation: 0,
             phase: Phase::Over,
             line: Line::default(),
-            set_up: None,
+            host: None,
             has_opened: false,
             is_evicted: false,
             listener: None,
+            gave_users_up: false,
             blocks: Slab::new(),
-            task: None,
         });
         if indexed {
             self.index.insert(newcomer.key, hash, at);
@@ -613,7 +663,7 @@ where
             match &mut place.phase {
                 Phase::Idle { since, .. } => {
                     let before = mem::replace(since, number);
-                    effects.wake(place.task.take());
+                    effects.nudge(place.host.as_ref());
                     state.idle.remove(&before);
                     state.idle.insert(number, at);
                     true
@@ -640,7 +690,7 @@ where
 
 impl<K, T, E> Core<K, T, E> {
     /// Gives an idle resource a user again.
-    fn revive(self: &Arc<Self>, state: &mut State<K, T, E>, at: usize) -> Arc<Tenure<K, T, E>> {
+    fn revive(&self, state: &mut State<K, T, E>, at: usize) -> Arc<Tenure<K, T, E>> {
         let phase = &mut state.places[at].phase;
         let Phase::Idle { value, since } = mem::replace(phase, Phase::Over) else {
             unreachable!("the caller has looked");
@@ -650,20 +700,10 @@ impl<K, T, E> Core<K, T, E> {
         self.set_in_use(state, at, value)
     }
 
-    fn set_in_use(
-        self: &Arc<Self>,
-        state: &mut State<K, T, E>,
-        at: usize,
-        value: T,
-    ) -> Arc<Tenure<K, T, E>> {
+    fn set_in_use(&self, state: &mut State<K, T, E>, at: usize, value: T) -> Arc<Tenure<K, T, E>> {
         let place = &mut state.places[at];
-        let terms = Terms {
-            core: Arc::clone(self),
-            identity: Arc::clone(&place.identity),
-            place: at,
-            generation: place.generation,
-        };
-        let tenure = state.spares.begin(value, terms, state.n_alive);
+        let identity = Arc::clone(&place.identity);
+        let tenure = state.spares.begin(value, identity, state.n_alive);
         let weak = Arc::downgrade(&tenure);
         if place.indexed {
             self.index.set_open(place.hash, at, Weak::clone(&weak));
@@ -738,9 +778,7 @@ impl<K, T, E> Core<K, T, E> {
                     if is_empty || (was_first && self.settings.restarts) =>
                 {
                     place.phase = Phase::Opening { unwanted: true };
-                    if let Some(set_up) = &place.set_up {
-                        effects.cancel_unwanted(set_up.clone());
-                    }
+                    effects.extend(place.host.clone().map(Effect::Stop));
                 }
                 Phase::WithoutRoom if is_empty => {
                     let number = place.generation;
@@ -776,12 +814,12 @@ impl<K, T, E> Core<K, T, E> {
 impl<K, T, E> Core<K, T, E> {
     /// The last user of a generation has left; with `listener`, that one waits for the exit's end.
     pub(crate) fn last_left(
-        self: &Arc<Self>,
-        at: usize,
-        generation: u64,
+        &self,
+        identity: &Identity<K, T, E>,
         value: T,
         listener: Option<&mut Option<usize>>,
     ) -> LeaseEnd {
+        let (at, generation) = (identity.place(), identity.generation());
         self.change(|state, effects| {
             let (closed, full) = (state.closed, !state.without_room.is_empty());
             let Some(place) = state
@@ -802,7 +840,7 @@ impl<K, T, E> Core<K, T, E> {
                 return LeaseEnd::StillUsed { users };
             }
             if keeps && !full {
-                effects.wake(place.task.take());
+                effects.nudge(place.host.as_ref());
                 let hash = place.hash;
                 let since = state.new_number();
                 state.places[at].phase = Phase::Idle { value, since };
@@ -830,7 +868,7 @@ impl<K, T, E> Core<K, T, E> {
                 && let Phase::Leaving { released } = &mut place.phase
             {
                 *released = true;
-                effects.wake(place.task.take());
+                effects.nudge(place.host.as_ref());
             }
         });
     }
@@ -856,27 +894,15 @@ impl<K, T, E> Core<K, T, E> {
                 && matches!(place.phase, Phase::Open { .. })
             {
                 place.phase = Phase::Leaving { released: true };
+                place.gave_users_up = true;
             }
         });
     }
 
     /// A generation's users, as its own task sees them.
-    pub(crate) fn poll_usage(&self, at: usize, generation: u64, waker: Waker) -> Usage {
-        self.change(|state, effects| {
-            let Some(place) = state.place(at, generation) else {
-                effects.push(Effect::Waker(waker));
-                return Usage::Left;
-            };
-            let usage = match place.phase {
-                Phase::Idle { since, .. } => Usage::Idle(since, place.keep_alive),
-                Phase::Leaving { released: false } => Usage::InUse,
-                Phase::Open { .. } if place.is_evicted => Usage::Detached,
-                Phase::Open { .. } => Usage::InUse,
-                _ => Usage::Left,
-            };
-            effects.extend(place.task.replace(waker).map(Effect::Waker));
-            usage
-        })
+    pub(crate) fn usage(&self, at: usize, generation: u64) -> Usage {
+        let mut state = self.lock();
+        (state.place(at, generation)).map_or(Usage::Left, |place| place.usage())
     }
 
     /// The block of a user, which is cancelled if the place is evicted.
@@ -889,7 +915,7 @@ impl<K, T, E> Core<K, T, E> {
         self.change(|state, effects| {
             let place = state.place(at, generation)?;
             if place.is_evicted {
-                effects.cancel_block(block.clone());
+                effects.push(Effect::Cancel(block.clone()));
             }
             Some(place.blocks.insert(block.clone()))
         })
@@ -911,14 +937,21 @@ impl<K, T, E> Core<K, T, E> {
         !mem::replace(&mut self.lock().is_served, true)
     }
 
-    /// What the service has to do next.
-    pub(crate) fn poll_work(&self, waker: Waker) -> Poll<Work<E>> {
+    /// What the service has to do next; `begun` is what came of the last set-up.
+    pub(crate) fn poll_work(&self, begun: &mut Option<Begun>, waker: Waker) -> Poll<Work<K, T, E>> {
         self.change(|state, effects| {
+            if let Some(begun) = begun.take() {
+                state.note_begun(begun, effects);
+            }
             if let Some(trouble) = state.unheard.pop() {
-                Poll::Ready(Work::Unheard(trouble))
-            } else if let Some((at, number)) = state.requests.pop_front() {
-                Poll::Ready(Work::SetUp(at, number))
-            } else if state.closed && state.places.is_empty() && state.n_undelivered == 0 {
+                return Poll::Ready(Work::Unheard(trouble));
+            }
+            while let Some((at, generation)) = state.requests.pop_front() {
+                if let Some(set_up) = self.begin(state, at, generation, effects) {
+                    return Poll::Ready(Work::SetUp(set_up));
+                }
+            }
+            if state.closed && state.places.is_empty() && state.n_undelivered == 0 {
                 Poll::Ready(Work::Nothing)
             } else {
                 effects.extend((state.service.replace(waker)).map(Effect::Waker));
@@ -927,79 +960,89 @@ impl<K, T, E> Core<K, T, E> {
         })
     }
 
-    /// Begins a set-up in `scope`, if somebody still wants it.
-    pub(crate) fn begin(
+    /// Begins a set-up, if somebody still wants it.
+    fn begin(
         &self,
+        state: &mut State<K, T, E>,
         at: usize,
         generation: u64,
-        scope: &CancelScope,
+        effects: &mut Effects<K, T, E>,
     ) -> Option<SetUp<K, T, E>> {
-        self.change(|state, effects| {
-            let place = state.place(at, generation)?;
-            if !matches!(place.phase, Phase::Requested) {
-                return None;
+        let place = state.place(at, generation)?;
+        if !matches!(place.phase, Phase::Requested) {
+            return None;
+        }
+        while let Some(id) = state.places[at].line.first() {
+            if let Some(run) = state.tickets[id].run.take() {
+                state.n_opens += 1;
+                let place = &mut state.places[at];
+                place.phase = Phase::Opening { unwanted: false };
+                return Some(SetUp {
+                    run,
+                    identity: Arc::clone(&place.identity),
+                    generation,
+                });
             }
-            while let Some(id) = state.places[at].line.first() {
-                if let Some(run) = state.tickets[id].run.take() {
-                    state.n_opens += 1;
-                    let place = &mut state.places[at];
-                    place.phase = Phase::Opening { unwanted: false };
-                    place.set_up = Some(scope.clone());
-                    return Some((run, Arc::clone(&place.identity)));
-                }
-                // It only looked.
-                state.deliver(id, Outcome::Absent, effects);
-            }
-            state.n_alive -= 1;
-            state.remove_place(at, &self.index, effects);
-            state.admit(self.settings.capacity, effects);
-            None
-        })
+            // It only looked.
+            state.deliver(id, Outcome::Absent, effects);
+        }
+        state.n_alive -= 1;
+        state.remove_place(at, &self.index, effects);
+        state.admit(self.settings.capacity, effects);
+        None
     }
 
     /// The set-up has given a value.
-    pub(crate) fn set_open(self: &Arc<Self>, at: usize, generation: u64, value: T) {
+    pub(crate) fn set_open(&self, at: usize, generation: u64, value: T) -> Usage {
         self.change(|state, effects| {
             let Some(place) = state.place(at, generation) else {
                 effects.push(Effect::Value(value));
-                return;
+                return Usage::Left;
             };
             place.has_opened = true;
-            if !matches!(place.phase, Phase::Opening { unwanted: false }) {
+            if matches!(place.phase, Phase::Opening { unwanted: false }) {
+                let tenure = self.set_in_use(state, at, value);
+                let n_users = state.hand_out(at, tenure, false, effects);
+                state.n_misses += 1;
+                state.n_hits += n_users as u64 - 1;
+                if state.is_ending {
+                    self.evict_place(state, at, effects);
+                }
+            } else {
                 place.let_go(at, value, effects);
-                return;
             }
-            let tenure = self.set_in_use(state, at, value);
-            let n_users = state.hand_out(at, tenure, false, effects);
-            state.n_misses += 1;
-            state.n_hits += n_users as u64 - 1;
+            state.places[at].usage()
+        })
+    }
+
+    /// The context wants to end: nobody joins, and who is there is asked to leave.
+    pub(crate) fn evict(&self, at: usize, generation: u64) {
+        self.change(|state, effects| {
+            if state.place(at, generation).is_some() {
+                self.evict_place(state, at, effects);
+            }
         });
     }
 
-    /// The context or the service wants to end: nobody joins, and who is there is asked to leave.
-    pub(crate) fn evict(&self, at: usize, generation: u64) {
-        self.change(|state, effects| {
-            let Some(place) = state.place(at, generation) else {
-                return;
-            };
-            place.is_evicted = true;
-            place.identity.detach(generation);
-            for (_, block) in &place.blocks {
-                effects.cancel_block(block.clone());
+    fn evict_place(&self, state: &mut State<K, T, E>, at: usize, effects: &mut Effects<K, T, E>) {
+        let place = &mut state.places[at];
+        place.is_evicted = true;
+        place.identity.detach(place.generation);
+        for (_, block) in &place.blocks {
+            effects.push(Effect::Cancel(block.clone()));
+        }
+        effects.nudge(place.host.as_ref());
+        match &place.phase {
+            Phase::Open { .. } if place.indexed => {
+                self.index.set_open(place.hash, at, Weak::new());
             }
-            effects.wake(place.task.take());
-            match &place.phase {
-                Phase::Open { .. } if place.indexed => {
-                    self.index.set_open(place.hash, at, Weak::new());
-                }
-                Phase::Idle { since, .. } => {
-                    let since = *since;
-                    state.idle.remove(&since);
-                    state.end_idle(at, effects);
-                }
-                _ => {}
+            Phase::Idle { since, .. } => {
+                let since = *since;
+                state.idle.remove(&since);
+                state.end_idle(at, effects);
             }
-        });
+            _ => {}
+        }
     }
 
     /// Set-up and exit are over. Returns what went wrong if no user will hear of it.
@@ -1045,16 +1088,16 @@ impl<K, T, E> Core<K, T, E> {
                     }
                 }
             };
-            if state.closed || !state.places[at].indexed {
+            let place = &state.places[at];
+            if state.closed || !place.indexed || place.gave_users_up {
                 state.dismiss_all(at, effects);
             }
             let place = &mut state.places[at];
             if place.line.first().is_some() {
-                effects.extend(place.set_up.take().map(Effect::Scope));
+                effects.extend(place.host.take().map(Effect::Host));
                 if !place.blocks.is_empty() {
                     effects.push(Effect::Blocks(mem::take(&mut place.blocks)));
                 }
-                effects.extend(place.task.take().map(Effect::Waker));
                 state.request(at, self.limits(), effects);
             } else {
                 state.remove_place(at, &self.index, effects);
@@ -1149,10 +1192,24 @@ impl<K, T, E> Core<K, T, E> {
         });
     }
 
-    /// The service begins no further set-up.
+    /// A generation's child is gone before its end. Without a set-up that nobody wanted any more, the service is stopped or
+    /// dropped, and nobody is to try after this one.
+    pub(crate) fn stopped(&self, at: usize, generation: u64) {
+        let was_unwanted = self.lock().place(at, generation).is_some_and(|place| {
+            matches!(place.phase, Phase::Opening { unwanted: true }) && !place.is_evicted
+        });
+        if !was_unwanted {
+            self.close();
+            self.evict(at, generation);
+        }
+        self.over(at, generation, None);
+    }
+
+    /// The service begins no further set-up, and what is open wants to end.
     pub(crate) fn refuse(&self) {
         self.close();
         self.change(|state, effects| {
+            state.is_ending = true;
             state.requests.clear();
             let requested: Vec<_> = state
                 .places
@@ -1164,6 +1221,15 @@ impl<K, T, E> Core<K, T, E> {
                 state.n_alive -= 1;
                 state.dismiss_all(at, effects);
                 state.remove_place(at, &self.index, effects);
+            }
+            let open: Vec<_> = state
+                .places
+                .iter()
+                .filter(|(_, place)| matches!(place.phase, Phase::Open { .. }) && !place.is_evicted)
+                .map(|(at, _)| at)
+                .collect();
+            for at in open {
+                self.evict_place(state, at, effects);
             }
         });
     }
@@ -1200,7 +1266,7 @@ impl<K, T, E> Core<K, T, E> {
         self.lock().closed
     }
 
-    pub(crate) fn identities(&self) -> Vec<Arc<Identity<K>>> {
+    pub(crate) fn identities(&self) -> Vec<Arc<Identity<K, T, E>>> {
         self.lock()
             .places
             .iter()

@@ -8,7 +8,10 @@ use std::{
 };
 
 use slab::Slab;
-use trionics_nursery::{CancelScope, internal::Tag};
+use trionics_nursery::{
+    CancelScope,
+    internal::{Host, Tag},
+};
 
 use crate::{
     core::{Core, Place, RunContext},
@@ -31,8 +34,12 @@ pub(crate) struct Effects<'a, K, T, E> {
 pub(crate) enum Effect<K, T, E> {
     /// Wakes.
     Wake(Waker),
-    /// Cancels a set-up that nobody waits for, or the block of a user who has to leave, and says why.
-    Cancel(CancelScope, &'static str),
+    /// Has a generation's child polled, which looks after its users then.
+    Nudge(Host),
+    /// Cancels a set-up that nobody waits for.
+    Stop(Host),
+    /// Cancels the block of a user who has to leave.
+    Cancel(CancelScope),
     /// Drops the value; then the exit may begin.
     Leave(usize, u64, T),
     /// Tells the handler what went wrong when the service was gone already.
@@ -41,9 +48,10 @@ pub(crate) enum Effect<K, T, E> {
     Run(RunContext<T, E>),
     Outcome(Outcome<K, T, E>),
     Key(K),
-    Identity(Arc<Identity<K>>),
+    Identity(Arc<Identity<K, T, E>>),
     Tag(Arc<dyn Tag>),
     Scope(CancelScope),
+    Host(Host),
     Blocks(Slab<CancelScope>),
     Waker(Waker),
     Trouble(Trouble<E>),
@@ -75,21 +83,15 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
         }
     }
 
-    /// Cancels a set-up that nobody waits for.
-    pub(crate) fn cancel_unwanted(&mut self, scope: CancelScope) {
-        let reason = "nobody waits for this resource any more";
-        self.push(Effect::Cancel(scope, reason));
-    }
-
-    /// Cancels the block of a user who has to leave.
-    pub(crate) fn cancel_block(&mut self, scope: CancelScope) {
-        let reason = "the shared resource is closing";
-        self.push(Effect::Cancel(scope, reason));
-    }
-
     #[inline]
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
         self.extend(waker.map(Effect::Wake));
+    }
+
+    /// Has a generation's child polled, if there is one.
+    #[inline]
+    pub(crate) fn nudge(&mut self, host: Option<&Host>) {
+        self.extend(host.cloned().map(Effect::Nudge));
     }
 
     /// Drops what a ticket holds.
@@ -103,8 +105,7 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
     /// Drops what a place holds; by now it has no value.
     pub(crate) fn drop_place(&mut self, place: Place<K, T, E>) {
         self.push(Effect::Identity(place.identity));
-        self.extend(place.set_up.map(Effect::Scope));
-        self.extend(place.task.map(Effect::Waker));
+        self.extend(place.host.map(Effect::Host));
         if !place.blocks.is_empty() {
             self.push(Effect::Blocks(place.blocks));
         }
@@ -132,8 +133,10 @@ impl<K, T, E> Effects<'_, K, T, E> {
             }
             effect => guard(&mut panicked, || match effect {
                 Effect::Wake(waker) => waker.wake(),
-                Effect::Cancel(scope, reason) => {
-                    scope.cancel(reason);
+                Effect::Nudge(host) => host.wake(),
+                Effect::Stop(host) => host.cancel("nobody waits for this resource any more"),
+                Effect::Cancel(scope) => {
+                    scope.cancel("the shared resource is closing");
                 }
                 Effect::TooLate(Trouble::Failure(failure)) => {
                     if let Some(handler) = &core.settings.handler {

@@ -41,7 +41,7 @@ struct Way<K, T, E, S> {
     key: K,
     hash: u64,
     /// The generation that was seen last.
-    generation: Option<(Arc<Identity<K>>, u64)>,
+    generation: Option<(Arc<Identity<K, T, E>>, u64)>,
 }
 
 impl<K, T, E, S> Way<K, T, E, S> {
@@ -77,9 +77,9 @@ impl<K, T, E, S> KeySlot<K, T, E, S> {
     }
 
     fn see(&mut self, tenure: &Arc<Tenure<K, T, E>>) {
-        let terms = tenure.terms();
+        let identity = tenure.identity();
         self.seen = Arc::downgrade(tenure);
-        self.way.generation = Some((Arc::clone(&terms.identity), terms.generation));
+        self.way.generation = Some((Arc::clone(identity), identity.generation()));
         // Before the next hit, the generation is looked at.
         self.n_superseded = n_superseded().wrapping_sub(1);
     }

@@ -24,8 +24,8 @@ use trionics_errgroup::{CancelReason, Cancelled};
 use crate::{
     current::{self, Current},
     frame::{Frame, RETURNS_ONCE, Step, report_at},
+    host::Host,
     node::Node,
-    nursery::Member,
     report::{FrameKind, Report},
     sync::{AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, lock},
     wake::{WakeList, wake_outside},
@@ -52,8 +52,11 @@ pub struct Block {
 }
 
 struct Shared {
-    /// The block's own scope.
-    node: Arc<Node>,
+    location: &'static Location<'static>,
+    /// The block's own scope. One that its host ends gets it when a context cancels it, or may have to.
+    node: OnceLock<Arc<Node>>,
+    /// The child that ends the block; it is no future of ours then.
+    host: Option<Host>,
     /// How the block ended, as a number; [`NOT_ENDED`] before. Set under the lock of `guests`.
     ended: AtomicU32,
     /// How many contexts have yet to provide.
@@ -73,14 +76,49 @@ impl Block {
     /// A block that needs the values of `n_contexts` contexts.
     #[must_use]
     pub fn new(location: &'static Location<'static>, n_contexts: usize) -> Self {
+        let node = Node::new(FrameKind::Block, location);
+        Self::with(location, n_contexts, OnceLock::from(node), None)
+    }
+
+    /// The use of one context that `host` runs and whose block it ends; what concerns it wakes the child.
+    #[must_use]
+    pub fn hosted(location: &'static Location<'static>, host: Host) -> Self {
+        Self::with(location, 1, OnceLock::new(), Some(host))
+    }
+
+    fn with(
+        location: &'static Location<'static>,
+        n_contexts: usize,
+        node: OnceLock<Arc<Node>>,
+        host: Option<Host>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
-                node: Node::new(FrameKind::Block, location),
+                location,
+                node,
+                host,
                 ended: AtomicU32::new(NOT_ENDED),
                 missing: AtomicUsize::new(n_contexts),
                 guests: Mutex::new(Slab::new()),
             }),
         }
+    }
+
+    /// The child that ends the block, if it has one.
+    #[must_use]
+    pub fn host(&self) -> Option<&Host> {
+        self.shared.host.as_ref()
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        let location = self.shared.location;
+        self.shared.node.get_or_init(|| {
+            let node = Node::new(FrameKind::Block, location);
+            if let Some(host) = self.host() {
+                node.register(&host.member.waker());
+            }
+            node
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Slab<GuestSeat>> {
@@ -90,7 +128,7 @@ impl Block {
     /// Waits until every context has provided its value; says why if the block is cancelled before.
     pub fn poll_provided(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
         // Registered first: a cancellation or the last value after the look below wakes.
-        self.shared.node.register(cx.waker());
+        self.node().register(cx.waker());
         if self.shared.missing.load(Ordering::SeqCst) == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -99,19 +137,20 @@ impl Block {
 
     /// Waits until the block is cancelled, by a context that needs its value back for instance.
     pub fn poll_cancelled(&self, cx: &mut Context<'_>) -> Poll<Cancelled> {
-        self.shared.node.register(cx.waker());
+        self.node().register(cx.waker());
         self.look_cancelled()
     }
 
     /// Whether the block is cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.shared.node.is_own_cancelled()
+        let node = self.shared.node.get();
+        node.is_some_and(|node| node.is_own_cancelled())
     }
 
     fn look_cancelled(&self) -> Poll<Cancelled> {
         if self.is_cancelled() {
-            Poll::Ready(self.shared.node.cancelled_or_closed())
+            Poll::Ready(self.node().cancelled_or_closed())
         } else {
             Poll::Pending
         }
@@ -137,7 +176,10 @@ impl Block {
 
     /// All contexts have provided.
     fn wake(&self) {
-        wake_outside(self.shared.node.take_waker());
+        match self.host() {
+            Some(host) => host.member.wake(),
+            None => wake_outside(self.node().take_waker()),
+        }
     }
 
     /// The block has ended, or never begins: the exits may run.
@@ -169,14 +211,24 @@ impl Block {
         wakers.wake_all();
     }
 
+    /// The block that its host ends has ended: what follows in the context is its exit.
+    pub fn end_hosted(&self) {
+        self.end(BlockEnd::Completed);
+        if let Some(host) = self.host()
+            && host.member.is_guest()
+        {
+            host.member.begin_exit();
+        }
+    }
+
     /// Cancels the block alone.
     pub fn cancel(&self, reason: CancelReason, location: &'static Location<'static>) {
-        self.shared.node.request(Cancelled::__new(reason, location));
+        self.node().request(Cancelled::__new(reason, location));
     }
 
     /// For the sibling crates: runs `make`'s future as the block once every context has provided; yields how it ended.
     pub fn run<M: MakeBlock>(self, make: M) -> RunBlock<M, M::Future> {
-        let frame = Frame::new(Arc::clone(&self.shared.node));
+        let frame = Frame::new(Arc::clone(self.node()));
         RunBlock {
             future: None,
             phase: BlockPhase::Waiting { make },
@@ -351,23 +403,6 @@ impl<M, F> fmt::Debug for RunBlock<M, F> {
     }
 }
 
-/// The child of a nursery that runs a context, for a block in the nursery's body.
-pub struct Host {
-    member: Member,
-}
-
-impl Host {
-    pub(crate) fn new(member: Member) -> Self {
-        Self { member }
-    }
-}
-
-impl fmt::Debug for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").finish_non_exhaustive()
-    }
-}
-
 /// A context's own place in the tree: known from its first poll on, or when it has to be.
 #[derive(Default)]
 pub struct ContextPlace {
@@ -462,9 +497,11 @@ impl<I: Invitation + Unpin> Future for Guest<I> {
         let this = self.get_mut();
         match &this.phase {
             GuestPhase::Fresh => {
-                let is_last = if this.mark_host(cx) {
+                let (is_marked, block) = (this.mark_host(cx), this.invitation.block());
+                let is_last = if is_marked {
                     this.phase = GuestPhase::Marked;
-                    this.invitation.block().note_provided()
+                    // A host that ends the block itself looks after this very poll.
+                    block.note_provided() && block.host().is_none()
                 } else {
                     this.sit_down(true)
                 };
@@ -549,7 +586,7 @@ impl<I: Invitation> Guest<I> {
             let node = Node::with_follower(
                 FrameKind::Provide,
                 invitation.location(),
-                Arc::clone(&block.shared.node),
+                Arc::clone(block.node()),
             );
             node.attach(Some(parent), true);
             GuestSeat { node, context }

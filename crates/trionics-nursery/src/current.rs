@@ -6,7 +6,7 @@
 
 use std::{cell::Cell, mem::ManuallyDrop, sync::Arc};
 
-use crate::{fork::CurrentLane, node::Node, nursery::CurrentMember, sync::thread_local};
+use crate::{fork::CurrentLane, node::Node, nursery::CurrentMember, sync::thread_local, tag::Tag};
 
 thread_local! {
     /// Whoever puts a frame here takes it out again: nothing is left to be dropped with the thread, which would cost each
@@ -42,6 +42,17 @@ impl Current {
                 known.or_else(|| member.known_nursery()).cloned()
             }
             Self::Lane(lane) => lane.nearest_node(),
+        }
+    }
+
+    /// What the code of this frame runs for.
+    pub(crate) fn tag(&self) -> Option<Arc<dyn Tag>> {
+        match self {
+            Self::Member(member) if member.known_node().is_none() && member.tag().is_some() => {
+                member.tag().cloned()
+            }
+            Self::Lane(lane) => lane.tag(),
+            Self::Node(_) | Self::Member(_) => self.nearest_node()?.tag(),
         }
     }
 

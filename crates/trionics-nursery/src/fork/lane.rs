@@ -14,6 +14,7 @@ use crate::{
     current::{self, Current},
     node::Node,
     sync::thread_local,
+    tag::Tag,
 };
 
 thread_local! {
@@ -220,6 +221,14 @@ impl CurrentLane {
     pub(crate) fn nearest_node(self) -> Option<Arc<Node>> {
         self.known_node()
             .or_else(|| with_around(|around| around.and_then(Current::nearest_node)))
+    }
+
+    /// What the lane runs for.
+    pub(crate) fn tag(self) -> Option<Arc<dyn Tag>> {
+        match self.known_node() {
+            Some(node) => node.tag(),
+            None => with_around(|around| around.and_then(Current::tag)),
+        }
     }
 
     /// The lane's node, made now if need be.
