@@ -38,7 +38,7 @@ use crate::{
     cycle::{Cycle, Edge},
     effects::{Effect, Effects},
     identity::Identity,
-    index::Index,
+    index::{Index, SeenAt},
     lease::LeaseEnd,
     options::{Settings, WhenFull},
     statistics::Statistics,
@@ -63,12 +63,26 @@ pub(crate) struct Begun {
     pub(crate) host: Host,
 }
 
-/// Who asks for a key: its context, what it belongs to, and whom to wake. What is used is taken.
-type Who<'a, T, E> = (
-    &'a mut Option<RunContext<T, E>>,
-    Option<&'a Arc<dyn Tag>>,
-    &'a mut Option<Waker>,
-);
+/// Who asks for a key. What is used is taken.
+pub(crate) struct Seeker<'a, T, E> {
+    /// Its context, unless it only looks.
+    pub(crate) run: Option<RunContext<T, E>>,
+    /// What it belongs to.
+    pub(crate) inside: Option<&'a Arc<dyn Tag>>,
+    /// Whom to wake, if that is known.
+    pub(crate) waker: Option<Waker>,
+}
+
+impl<'a, T, E> Seeker<'a, T, E> {
+    /// One that sets nothing up.
+    pub(crate) fn looking(inside: Option<&'a Arc<dyn Tag>>) -> Self {
+        Self {
+            run: None,
+            inside,
+            waker: None,
+        }
+    }
+}
 
 /// The life of a context.
 pub(crate) type ContextRun<E> = Pin<Box<dyn Future<Output = Result<(), Failure<E>>> + Send>>;
@@ -211,6 +225,15 @@ impl<K, T, E> State<K, T, E> {
         self.next_number
     }
 
+    /// Whom to wake because the service may be able to end.
+    fn service_if_closed(&mut self) -> Option<Waker> {
+        if self.closed {
+            self.service.take()
+        } else {
+            None
+        }
+    }
+
     fn wake_service(&mut self, effects: &mut Effects<K, T, E>) {
         effects.wake(self.service.take());
     }
@@ -248,7 +271,13 @@ impl<K, T, E> State<K, T, E> {
         self.n_undelivered += usize::from(outcome.is_trouble());
         let ticket = &mut self.tickets[id];
         effects.wake(ticket.waker.take());
-        effects.extend(ticket.edge.take().and_then(Edge::cut).map(Effect::Tag));
+        effects.extend(
+            ticket
+                .edge
+                .take()
+                .and_then(|edge| edge.cut())
+                .map(Effect::Tag),
+        );
         ticket.outcome = Some(outcome);
     }
 
@@ -263,7 +292,7 @@ impl<K, T, E> State<K, T, E> {
         effects: &mut Effects<K, T, E>,
     ) -> usize {
         let n_users = self.places[at].line.len();
-        effects.reserve(n_users);
+        effects.reserve_wakes(n_users);
         let shares = std::iter::repeat_n(tenure, n_users);
         let mut next = self.places[at].line.take_all();
         for (index, share) in shares.enumerate() {
@@ -292,7 +321,7 @@ impl<K, T, E> State<K, T, E> {
     fn remove_place(&mut self, at: usize, index: &Index<K, T, E>, effects: &mut Effects<K, T, E>) {
         let place = self.places.remove(at);
         if place.indexed {
-            effects.extend(index.remove(place.hash, at).map(Effect::Key));
+            effects.drop_key(index.remove(place.hash, at));
         }
         effects.drop_place(place);
         if self.closed {
@@ -309,6 +338,10 @@ impl<K, T, E> State<K, T, E> {
         place.identity.begin(number);
         place.has_opened = false;
         place.is_evicted = false;
+        if self.n_alive < capacity && self.without_room.is_empty() {
+            self.give_room(at, number, effects);
+            return;
+        }
         place.phase = Phase::WithoutRoom;
         self.without_room.insert(number, at);
         self.admit(capacity, effects);
@@ -325,11 +358,15 @@ impl<K, T, E> State<K, T, E> {
         while self.n_alive < capacity
             && let Some((number, at)) = self.without_room.pop_first()
         {
-            self.n_alive += 1;
-            self.places[at].phase = Phase::Requested;
-            self.requests.push_back((at, number));
-            self.wake_service(effects);
+            self.give_room(at, number, effects);
         }
+    }
+
+    fn give_room(&mut self, at: usize, number: u64, effects: &mut Effects<K, T, E>) {
+        self.n_alive += 1;
+        self.places[at].phase = Phase::Requested;
+        self.requests.push_back((at, number));
+        self.wake_service(effects);
     }
 
     /// A generation has its child; what has become of it meanwhile concerns the child now.
@@ -464,44 +501,80 @@ where
     K: Eq + Hash,
 {
     /// Asks for a key: shares its value, or waits in its queue, or sets it up.
+    ///
+    /// `seen_at` is the place at which it may be.
     pub(crate) fn enter(
         &self,
         hash: u64,
         key: &K,
-        run: &mut Option<RunContext<T, E>>,
+        seen_at: SeenAt,
         newcomer: &mut Option<Newcomer<K, T, E>>,
-        inside: Option<&Arc<dyn Tag>>,
-        waker: &mut Option<Waker>,
+        seeker: &mut Seeker<'_, T, E>,
     ) -> Entered<K, T, E> {
-        self.change(|state, effects| {
-            if state.closed {
-                return Entered::Closed;
-            }
-            let Some(at) = self.index.place(hash, key) else {
-                return match newcomer.take() {
-                    Some(newcomer) => {
-                        self.settle(state, hash, newcomer, true, (run, inside, waker), effects)
-                    }
-                    None => Entered::Absent,
-                };
+        if newcomer.is_none() {
+            // Nothing comes of it that would have to wait until the lock is released.
+            let mut state = self.lock();
+            return match self.seek(&state, hash, key, seen_at) {
+                Ok(at) => self.join(&mut state, at, seeker),
+                Err(entered) => entered,
             };
-            let place = &mut state.places[at];
-            match &place.phase {
-                Phase::Open { tenure } if !place.is_evicted => {
-                    if let Some(tenure) = tenure.upgrade() {
-                        state.n_hits += 1;
-                        return Entered::Lease(tenure);
-                    }
+        }
+        self.change(
+            |state, effects| match self.seek(state, hash, key, seen_at) {
+                Ok(at) => self.join(state, at, seeker),
+                Err(Entered::Absent) => match newcomer.take() {
+                    Some(newcomer) => self.settle(state, hash, newcomer, true, seeker, effects),
+                    None => Entered::Absent,
+                },
+                Err(entered) => entered,
+            },
+        )
+    }
+
+    /// The key's place, if it is alive.
+    fn seek(
+        &self,
+        state: &State<K, T, E>,
+        hash: u64,
+        key: &K,
+        seen_at: SeenAt,
+    ) -> Result<usize, Entered<K, T, E>> {
+        if state.closed {
+            return Err(Entered::Closed);
+        }
+        let is_there = |at: &usize| {
+            let place = state.places.get(*at);
+            place.is_some_and(|it| it.indexed && it.hash == hash && it.identity.key == *key)
+        };
+        let seen_at = seen_at.place().filter(is_there);
+        seen_at
+            .or_else(|| self.index.place(hash, key))
+            .ok_or(Entered::Absent)
+    }
+
+    /// Shares what is alive, or waits in its queue.
+    fn join(
+        &self,
+        state: &mut State<K, T, E>,
+        at: usize,
+        seeker: &mut Seeker<'_, T, E>,
+    ) -> Entered<K, T, E> {
+        let place = &mut state.places[at];
+        match &place.phase {
+            Phase::Open { tenure } if !place.is_evicted => {
+                if let Some(tenure) = tenure.upgrade() {
+                    state.n_hits += 1;
+                    return Entered::Lease(tenure);
                 }
-                Phase::Idle { .. } => return Entered::Lease(self.revive(state, at)),
-                // Who only looks does not wait for a resource that is on its way out.
-                Phase::Leaving { .. } | Phase::Opening { unwanted: true } if run.is_none() => {
-                    return Entered::Absent;
-                }
-                _ => {}
             }
-            self.wait(state, at, (run, inside, waker))
-        })
+            Phase::Idle { .. } => return Entered::Lease(self.revive(state, at)),
+            // Who only looks does not wait for a resource that is on its way out.
+            Phase::Leaving { .. } | Phase::Opening { unwanted: true } if seeker.run.is_none() => {
+                return Entered::Absent;
+            }
+            _ => {}
+        }
+        self.wait(state, at, seeker)
     }
 
     /// Sets up a key of its own, to which nobody comes until it is [promoted](Self::promote).
@@ -512,18 +585,15 @@ where
         run: RunContext<T, E>,
         inside: Option<&Arc<dyn Tag>>,
     ) -> Entered<K, T, E> {
+        let mut seeker = Seeker {
+            run: Some(run),
+            ..Seeker::looking(inside)
+        };
         self.change(|state, effects| {
             if state.closed {
                 return Entered::Closed;
             }
-            self.settle(
-                state,
-                hash,
-                newcomer,
-                false,
-                (&mut Some(run), inside, &mut None),
-                effects,
-            )
+            self.settle(state, hash, newcomer, false, &mut seeker, effects)
         })
     }
 
@@ -531,7 +601,7 @@ where
     pub(crate) fn promote(&self, key: K, hash: u64, tenure: &Arc<Tenure<K, T, E>>) -> bool {
         self.change(|state, effects| {
             if state.closed {
-                effects.push(Effect::Key(key));
+                effects.drop_key(Some(key));
                 return false;
             }
             let identity = tenure.identity();
@@ -545,7 +615,7 @@ where
                         state.idle.remove(&since);
                         state.end_idle(old, effects);
                     }
-                    effects.push(Effect::Key(key));
+                    effects.drop_key(Some(key));
                     match state.places[old].phase {
                         // Who waits there has nothing to wait for.
                         Phase::WithoutRoom => {
@@ -576,12 +646,12 @@ where
         hash: u64,
         mut newcomer: Newcomer<K, T, E>,
         indexed: bool,
-        who: Who<'_, T, E>,
+        seeker: &mut Seeker<'_, T, E>,
         effects: &mut Effects<K, T, E>,
     ) -> Entered<K, T, E> {
         let (capacity, when_full) = self.limits();
         if when_full == WhenFull::Refuse && state.n_alive >= capacity {
-            effects.push(Effect::Key(newcomer.key));
+            effects.drop_key(Some(newcomer.key));
             effects.push(Effect::Identity(newcomer.identity));
             return Entered::Full;
         }
@@ -606,9 +676,9 @@ where
         if indexed {
             self.index.insert(newcomer.key, hash, at);
         } else {
-            effects.push(Effect::Key(newcomer.key));
+            effects.drop_key(Some(newcomer.key));
         }
-        let entered = self.wait(state, at, who);
+        let entered = self.wait(state, at, seeker);
         state.request(at, (capacity, when_full), effects);
         entered
     }
@@ -617,14 +687,17 @@ where
         &self,
         state: &mut State<K, T, E>,
         at: usize,
-        (run, inside, waker): Who<'_, T, E>,
+        seeker: &mut Seeker<'_, T, E>,
     ) -> Entered<K, T, E> {
-        let edge = match inside.map(|tag| Edge::try_new(tag, state.places[at].identity.id())) {
+        let edge = match seeker
+            .inside
+            .map(|tag| Edge::try_new(tag, state.places[at].identity.id()))
+        {
             None => None,
             Some(Ok(edge)) => Some(edge),
             Some(Err(cycle)) => return Entered::Cycle(cycle),
         };
-        Entered::Wait(state.queue(at, run.take(), waker.take(), edge))
+        Entered::Wait(state.queue(at, seeker.run.take(), seeker.waker.take(), edge))
     }
 
     /// Forgets a key's resource: users keep it, an idle one is torn down, and the next open makes
@@ -647,7 +720,7 @@ where
                 _ => return false,
             }
             place.supersede();
-            effects.extend((self.index.remove(place.hash, at)).map(Effect::Key));
+            effects.drop_key(self.index.remove(place.hash, at));
             true
         })
     }
@@ -716,30 +789,41 @@ impl<K, T, E> Core<K, T, E> {
 // Waiting.
 impl<K, T, E> Core<K, T, E> {
     /// A ticket's outcome, with which the ticket is used up.
-    pub(crate) fn poll_ticket(&self, id: usize, waker: Waker) -> Poll<Outcome<K, T, E>> {
-        // Both are dropped after the lock; no more than that comes of most polls.
-        let (_replaced, _ticket);
-        let (outcome, service) = {
+    pub(crate) fn poll_ticket(&self, id: usize, waker: &Waker) -> Poll<Outcome<K, T, E>> {
+        let mut new_waker = None;
+        loop {
+            // Both are dropped after the lock; no more than that comes of most polls.
+            let (_replaced, _ticket);
             let mut state = self.lock();
             let ticket = &mut state.tickets[id];
-            let Some(outcome) = ticket.outcome.take() else {
-                _replaced = ticket.waker.replace(waker);
-                return Poll::Pending;
-            };
-            _ticket = state.tickets.remove(id);
-            let mut service = None;
-            if outcome.is_trouble() {
-                state.n_undelivered -= 1;
-                if state.closed {
-                    service = state.service.take();
+            if let Some(outcome) = ticket.outcome.take() {
+                _ticket = state.tickets.remove(id);
+                let service = if outcome.is_trouble() {
+                    state.n_undelivered -= 1;
+                    state.service_if_closed()
+                } else {
+                    None
+                };
+                drop(state);
+                if let Some(service) = service {
+                    service.wake();
                 }
+                return Poll::Ready(outcome);
             }
-            (outcome, service)
-        };
-        if let Some(service) = service {
-            service.wake();
+            if let Some(known) = &ticket.waker
+                && known.will_wake(waker)
+            {
+                return Poll::Pending;
+            }
+            if let Some(new_waker) = new_waker.take() {
+                _replaced = ticket.waker.replace(new_waker);
+                drop(state);
+                return Poll::Pending;
+            }
+            drop(state);
+            // It is the executor's code.
+            new_waker = Some(waker.clone());
         }
-        Poll::Ready(outcome)
     }
 
     /// Whoever has the ticket does not wait any more.
@@ -747,7 +831,13 @@ impl<K, T, E> Core<K, T, E> {
         self.change(|state, effects| {
             let ticket = &mut state.tickets[id];
             let at = ticket.place;
-            effects.extend(ticket.edge.take().and_then(Edge::cut).map(Effect::Tag));
+            effects.extend(
+                ticket
+                    .edge
+                    .take()
+                    .and_then(|edge| edge.cut())
+                    .map(Effect::Tag),
+            );
             if let Some(outcome) = ticket.outcome.take() {
                 effects.drop_ticket(state.tickets.remove(id));
                 match outcome {

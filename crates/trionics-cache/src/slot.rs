@@ -16,6 +16,7 @@ use crate::{
     cache::{ContextCache, boxed},
     hash::FastHash,
     identity::{Identity, n_superseded},
+    index::SeenAt,
     lease::Lease,
     tenure::Tenure,
 };
@@ -41,8 +42,11 @@ struct Way<K, T, E, S> {
     key: K,
     hash: u64,
     /// The generation that was seen last.
-    generation: Option<(Arc<Identity<K, T, E>>, u64)>,
+    generation: Option<Seen<K, T, E>>,
 }
+
+/// A generation of a key's life.
+type Seen<K, T, E> = (Arc<Identity<K, T, E>>, u64);
 
 impl<K, T, E, S> Way<K, T, E, S> {
     /// The key still leads to what was seen last.
@@ -187,7 +191,12 @@ where
             return Ok(lease);
         }
         let way = &*self.way;
-        let mut asking = Asking::new(way.cache.core(), way.hash, way.key.clone(), boxed(make));
+        let mut asking = Asking::new(
+            way.cache.core(),
+            (way.hash, SeenAt::NOWHERE),
+            way.key.clone(),
+            boxed(make),
+        );
         let lease = poll_fn(|cx| asking.poll(cx)).await?;
         drop(asking);
         self.see(lease.tenure());

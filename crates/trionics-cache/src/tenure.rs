@@ -65,21 +65,29 @@ impl<K, T, E> Spares<K, T, E> {
         identity: Arc<Identity<K, T, E>>,
         n_alive: usize,
     ) -> Arc<Tenure<K, T, E>> {
-        if self.spares.is_empty() {
+        let (value, identity) = (Some(value), Some(identity));
+        let n_more = if self.spares.is_empty() {
+            (n_alive / 2).min(Self::MOST)
+        } else {
+            0
+        };
+        if n_more > 0 {
             let more = || {
                 Arc::new(Tenure {
                     value: None,
                     identity: None,
                 })
             };
-            let n_more = (n_alive / 2).clamp(1, Self::MOST);
             self.spares
                 .extend(std::iter::repeat_with(more).take(n_more));
         }
-        let mut tenure = self.spares.pop().expect("there is one now");
-        let new = Arc::get_mut(&mut tenure).expect("nobody shares it yet");
-        new.value = Some(value);
-        new.identity = Some(identity);
-        tenure
+        match self.spares.pop() {
+            Some(mut tenure) => {
+                let new = Arc::get_mut(&mut tenure).expect("nobody shares it yet");
+                (new.value, new.identity) = (value, identity);
+                tenure
+            }
+            None => Arc::new(Tenure { value, identity }),
+        }
     }
 }
