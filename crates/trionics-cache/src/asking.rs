@@ -2,6 +2,7 @@
 
 use std::{
     hash::Hash,
+    mem,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -10,7 +11,8 @@ use trionics_errgroup::Failure;
 use trionics_nursery::internal::{current_tag, is_cancelled};
 
 use crate::{
-    core::{Core, Entered, RunContext},
+    core::{Core, Entered, RunContext, Seeker},
+    index::SeenAt,
     lease::Lease,
     ticket::Outcome,
 };
@@ -21,6 +23,7 @@ pub(crate) struct Asking<'a, K, T, E> {
     core: &'a Arc<Core<K, T, E>>,
     key: K,
     hash: u64,
+    seen_at: SeenAt,
     /// The context, while no ticket has it.
     run: Option<RunContext<T, E>>,
     ticket: Option<usize>,
@@ -31,7 +34,7 @@ pub(crate) struct Asking<'a, K, T, E> {
 impl<'a, K, T, E> Asking<'a, K, T, E> {
     pub(crate) fn new(
         core: &'a Arc<Core<K, T, E>>,
-        hash: u64,
+        (hash, seen_at): (u64, SeenAt),
         key: K,
         run: RunContext<T, E>,
     ) -> Self {
@@ -39,6 +42,7 @@ impl<'a, K, T, E> Asking<'a, K, T, E> {
             core,
             key,
             hash,
+            seen_at,
             run: Some(run),
             ticket: None,
             is_refused: false,
@@ -65,7 +69,7 @@ where
                 };
             }
             let outcome = match self.ticket {
-                Some(ticket) => match self.core.poll_ticket(ticket, cx.waker().clone()) {
+                Some(ticket) => match self.core.poll_ticket(ticket, cx.waker()) {
                     Poll::Ready(outcome) => outcome,
                     Poll::Pending => return Poll::Pending,
                 },
@@ -93,27 +97,32 @@ where
     /// Asks for the key: the outcome is there, or a ticket for it.
     fn ask(&mut self, cx: &mut Context<'_>) -> Result<Poll<Outcome<K, T, E>>, Failure<E>> {
         let inside = current_tag();
-        let mut newcomer = None;
-        // Cloned before the lock is taken: it is the executor's code.
-        let mut waker = Some(cx.waker().clone());
-        let (core, hash, key) = (self.core, self.hash, &self.key);
-        loop {
-            let inside = inside.as_ref();
-            let run = &mut self.run;
-            return Ok(
-                match core.enter(hash, key, run, &mut newcomer, inside, &mut waker) {
-                    Entered::Absent => {
-                        newcomer = Some(core.newcomer(key.clone()));
-                        continue;
-                    }
-                    Entered::Wait(ticket) => {
-                        self.ticket = Some(ticket);
-                        Poll::Pending
-                    }
-                    entered => Poll::Ready(core.at_once(entered)?),
-                },
-            );
-        }
+        let core = self.core;
+        let seen_at = mem::replace(&mut self.seen_at, SeenAt::NOWHERE);
+        let mut newcomer = match seen_at.place() {
+            Some(_) => None,
+            None => Some(core.newcomer(self.key.clone())),
+        };
+        let mut seeker = Seeker {
+            run: self.run.take(),
+            inside: inside.as_ref(),
+            // Cloned before the lock is taken: it is the executor's code.
+            waker: Some(cx.waker().clone()),
+        };
+        let entered = loop {
+            match core.enter(self.hash, &self.key, seen_at, &mut newcomer, &mut seeker) {
+                Entered::Absent => newcomer = Some(core.newcomer(self.key.clone())),
+                entered => break entered,
+            }
+        };
+        self.run = seeker.run;
+        Ok(match entered {
+            Entered::Wait(ticket) => {
+                self.ticket = Some(ticket);
+                Poll::Pending
+            }
+            entered => Poll::Ready(core.at_once(entered)?),
+        })
     }
 }
 

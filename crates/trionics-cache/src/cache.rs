@@ -13,9 +13,10 @@ use trionics_gather::AsyncContext;
 use trionics_nursery::internal::current_tag;
 
 use crate::{
-    core::{Core, Entered, Newcomer, RunContext},
+    core::{Core, Entered, Newcomer, RunContext, Seeker},
     hash::FastHash,
     identity::Identity,
+    index::SeenAt,
     lease::Lease,
     open::Open,
     options::{CacheOptions, Settings},
@@ -264,9 +265,13 @@ where
             return Some(Lease::new(tenure, true));
         }
         let inside = current_tag();
-        let entered = self
-            .core
-            .enter(hash, key, &mut None, &mut None, inside.as_ref(), &mut None);
+        let entered = self.core.enter(
+            hash,
+            key,
+            SeenAt::NOWHERE,
+            &mut None,
+            &mut Seeker::looking(inside.as_ref()),
+        );
         if let Entered::Absent = entered {
             return None;
         }
@@ -348,14 +353,13 @@ where
     T: Send + Sync + 'static,
     E: Send + 'static,
 {
-    pub(crate) fn newcomer(&self, key: K) -> Newcomer<K> {
+    pub(crate) fn newcomer(self: &Arc<Self>, key: K) -> Newcomer<K, T, E> {
         let keep_alive = match &self.settings.keep_alive {
             Some(keep_alive) => keep_alive(&key),
             None => Duration::ZERO,
         };
-        let (describe, name) = (self.settings.describe, self.settings.name.clone());
         Newcomer {
-            identity: Identity::new(key.clone(), describe, name),
+            identity: Identity::new(Arc::clone(self), key.clone()),
             key,
             keep_alive,
         }

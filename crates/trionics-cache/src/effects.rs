@@ -1,38 +1,48 @@
 //! What a change of the state sets off, once its lock is released.
 
 use std::{
-    any::Any,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
     task::Waker,
 };
 
 use slab::Slab;
-use trionics_nursery::{CancelScope, internal::Tag};
+use trionics_nursery::{
+    CancelScope,
+    internal::{Host, Tag},
+};
 
 use crate::{
     core::{Core, Place, RunContext},
-    cycle::Edge,
     few::Few,
     identity::Identity,
     ticket::{Outcome, Ticket},
     trouble::Trouble,
 };
 
-/// Dropped after the lock; then they take place, in order.
+/// Dropped after the lock; then they take place: wakes last, the others in order before them.
 pub(crate) struct Effects<'a, K, T, E> {
     core: &'a Core<K, T, E>,
-    effects: Few<Effect<K, T, E>, 5>,
+    others: Few<Effect<K, T, E>, 3>,
+    wakes: Few<Wake, 2>,
+}
+
+/// Whom to wake.
+enum Wake {
+    Waker(Waker),
+    /// A generation's child, which looks after its users then.
+    Host(Host),
 }
 
 /// Something that must not happen under the lock, because it is the program's code, or comes back to the
 /// cache. Most are just dropped.
 #[allow(dead_code, reason = "some are kept to be dropped")]
 pub(crate) enum Effect<K, T, E> {
-    /// Wakes.
-    Wake(Waker),
-    /// Cancels a set-up that nobody waits for, or the block of a user who has to leave, and says why.
-    Cancel(CancelScope, &'static str),
+    /// Cancels a set-up that nobody waits for.
+    Stop(Host),
+    /// Cancels the block of a user who has to leave.
+    Cancel(CancelScope),
     /// Drops the value; then the exit may begin.
     Leave(usize, u64, T),
     /// Tells the handler what went wrong when the service was gone already.
@@ -41,9 +51,10 @@ pub(crate) enum Effect<K, T, E> {
     Run(RunContext<T, E>),
     Outcome(Outcome<K, T, E>),
     Key(K),
-    Identity(Arc<Identity<K>>),
+    Identity(Arc<Identity<K, T, E>>),
     Tag(Arc<dyn Tag>),
     Scope(CancelScope),
+    Host(Host),
     Blocks(Slab<CancelScope>),
     Waker(Waker),
     Trouble(Trouble<E>),
@@ -54,18 +65,27 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
     pub(crate) fn new(core: &'a Core<K, T, E>) -> Self {
         Self {
             core,
-            effects: Few::new(),
+            others: Few::new(),
+            wakes: Few::new(),
         }
     }
 
-    /// Makes room for so many.
-    pub(crate) fn reserve(&mut self, n_effects: usize) {
-        self.effects.reserve(n_effects);
+    /// Makes room for so many wakes.
+    pub(crate) fn reserve_wakes(&mut self, n_wakes: usize) {
+        self.wakes.reserve(n_wakes);
     }
 
     #[inline]
     pub(crate) fn push(&mut self, effect: Effect<K, T, E>) {
-        self.effects.push(effect);
+        self.others.push(effect);
+    }
+
+    /// Drops a key.
+    #[inline]
+    pub(crate) fn drop_key(&mut self, key: Option<K>) {
+        if mem::needs_drop::<K>() {
+            self.extend(key.map(Effect::Key));
+        }
     }
 
     #[inline]
@@ -75,21 +95,19 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
         }
     }
 
-    /// Cancels a set-up that nobody waits for.
-    pub(crate) fn cancel_unwanted(&mut self, scope: CancelScope) {
-        let reason = "nobody waits for this resource any more";
-        self.push(Effect::Cancel(scope, reason));
-    }
-
-    /// Cancels the block of a user who has to leave.
-    pub(crate) fn cancel_block(&mut self, scope: CancelScope) {
-        let reason = "the shared resource is closing";
-        self.push(Effect::Cancel(scope, reason));
-    }
-
     #[inline]
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
-        self.extend(waker.map(Effect::Wake));
+        if let Some(waker) = waker {
+            self.wakes.push(Wake::Waker(waker));
+        }
+    }
+
+    /// Has a generation's child polled, if there is one.
+    #[inline]
+    pub(crate) fn nudge(&mut self, host: Option<&Host>) {
+        if let Some(host) = host {
+            self.wakes.push(Wake::Host(host.clone()));
+        }
     }
 
     /// Drops what a ticket holds.
@@ -97,14 +115,13 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
         self.extend(ticket.run.map(Effect::Run));
         self.extend(ticket.waker.map(Effect::Waker));
         self.extend(ticket.outcome.map(Effect::Outcome));
-        self.extend(ticket.edge.and_then(Edge::cut).map(Effect::Tag));
+        self.extend(ticket.edge.and_then(|edge| edge.cut()).map(Effect::Tag));
     }
 
     /// Drops what a place holds; by now it has no value.
     pub(crate) fn drop_place(&mut self, place: Place<K, T, E>) {
         self.push(Effect::Identity(place.identity));
-        self.extend(place.set_up.map(Effect::Scope));
-        self.extend(place.task.map(Effect::Waker));
+        self.extend(place.host.map(Effect::Host));
         if !place.blocks.is_empty() {
             self.push(Effect::Blocks(place.blocks));
         }
@@ -114,7 +131,7 @@ impl<'a, K, T, E> Effects<'a, K, T, E> {
 impl<K, T, E> Drop for Effects<'_, K, T, E> {
     #[inline]
     fn drop(&mut self) {
-        if !self.effects.is_empty() {
+        if !(self.others.is_empty() && self.wakes.is_empty()) {
             self.take_place();
         }
     }
@@ -123,38 +140,67 @@ impl<K, T, E> Drop for Effects<'_, K, T, E> {
 impl<K, T, E> Effects<'_, K, T, E> {
     fn take_place(&mut self) {
         // A panic of one of these must not keep the others from their effect.
-        let mut panicked = None;
-        let core = self.core;
-        self.effects.take_each(|effect| match effect {
-            Effect::Leave(at, generation, value) => {
-                guard(&mut panicked, || drop(value));
-                guard(&mut panicked, || core.release(at, generation));
+        let mut first_panic = None;
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.take_each())) {
+                Ok(()) => break,
+                Err(payload) => {
+                    first_panic.get_or_insert(payload);
+                }
             }
-            effect => guard(&mut panicked, || match effect {
-                Effect::Wake(waker) => waker.wake(),
-                Effect::Cancel(scope, reason) => {
-                    scope.cancel(reason);
-                }
-                Effect::TooLate(Trouble::Failure(failure)) => {
-                    if let Some(handler) = &core.settings.handler {
-                        handler(failure);
-                    }
-                }
-                dropped => drop(dropped),
-            }),
-        });
-        if let Some(payload) = panicked
+        }
+        if let Some(payload) = first_panic
             && !std::thread::panicking()
         {
             resume_unwind(payload);
         }
     }
+
+    /// Goes on where a panic has ended it.
+    fn take_each(&mut self) {
+        let core = self.core;
+        self.others.take_each(|effect| effect.take_place(core));
+        self.wakes.take_each(|wake| match wake {
+            Wake::Waker(waker) => waker.wake(),
+            Wake::Host(host) => host.wake(),
+        });
+    }
 }
 
-/// Runs `effect`, and keeps the first panic.
-#[inline]
-fn guard(panicked: &mut Option<Box<dyn Any + Send>>, effect: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(effect)) {
-        panicked.get_or_insert(payload);
+impl<K, T, E> Effect<K, T, E> {
+    fn take_place(self, core: &Core<K, T, E>) {
+        match self {
+            Self::Leave(at, generation, value) => {
+                let _released = Release {
+                    core,
+                    at,
+                    generation,
+                };
+                drop(value);
+            }
+            Self::Stop(host) => host.cancel("nobody waits for this resource any more"),
+            Self::Cancel(scope) => {
+                scope.cancel("the shared resource is closing");
+            }
+            Self::TooLate(Trouble::Failure(failure)) => {
+                if let Some(handler) = &core.settings.handler {
+                    handler(failure);
+                }
+            }
+            dropped => drop(dropped),
+        }
+    }
+}
+
+/// Lets the exit begin when it is dropped.
+struct Release<'a, K, T, E> {
+    core: &'a Core<K, T, E>,
+    at: usize,
+    generation: u64,
+}
+
+impl<K, T, E> Drop for Release<'_, K, T, E> {
+    fn drop(&mut self) {
+        self.core.release(self.at, self.generation);
     }
 }

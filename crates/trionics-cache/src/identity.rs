@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use trionics_nursery::internal::Tag;
 
-use crate::sync::{AtomicU64, Ordering, ProcessOrdering, ProcessU64};
+use crate::{
+    core::Core,
+    sync::{AtomicU64, Ordering, ProcessOrdering, ProcessU64},
+};
 
 /// Counts the identities of this process.
 static NEXT_ID: ProcessU64 = ProcessU64::new(1);
@@ -24,33 +27,54 @@ pub(crate) fn n_superseded() -> u64 {
     N_SUPERSEDED.0.load(ProcessOrdering::Acquire)
 }
 
-/// One life of a key in a cache.
-pub(crate) struct Identity<K> {
+/// One life of a key in a cache, at one place.
+pub(crate) struct Identity<K, T, E> {
+    pub(crate) core: Arc<Core<K, T, E>>,
     pub(crate) key: K,
     id: u64,
-    /// Writes the key.
-    describe: fn(&K) -> String,
-    cache_name: Option<Arc<str>>,
+    /// Set when it gets the place.
+    place: usize,
+    /// The generation to which the users belong, if there are any: the place begins another one only when nobody has
+    /// a share of the last. Changed under the lock of the core's state.
+    generation: AtomicU64,
     /// The last generation to which the key does not lead any more; they are numbered upwards.
     superseded: AtomicU64,
     /// The last generation whose users were asked to leave.
     detached: AtomicU64,
 }
 
-impl<K> Identity<K> {
-    pub(crate) fn new(
-        key: K,
-        describe: fn(&K) -> String,
-        cache_name: Option<Arc<str>>,
-    ) -> Arc<Self> {
+impl<K, T, E> Identity<K, T, E> {
+    pub(crate) fn new(core: Arc<Core<K, T, E>>, key: K) -> Arc<Self> {
         Arc::new(Self {
+            core,
             key,
             id: NEXT_ID.fetch_add(1, ProcessOrdering::Relaxed),
-            describe,
-            cache_name,
+            place: usize::MAX,
+            generation: AtomicU64::new(0),
             superseded: AtomicU64::new(0),
             detached: AtomicU64::new(0),
         })
+    }
+
+    /// A new one gets its place.
+    pub(crate) fn settle(identity: &mut Arc<Self>, place: usize) {
+        Arc::get_mut(identity).expect("a new one").place = place;
+    }
+
+    #[inline]
+    pub(crate) fn place(&self) -> usize {
+        self.place
+    }
+
+    /// The generation of whoever has a share.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Another generation begins, under the lock of the core's state.
+    pub(crate) fn begin(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -78,14 +102,20 @@ impl<K> Identity<K> {
     }
 }
 
-impl<K: Send + Sync> Tag for Identity<K> {
+impl<K, T, E> Tag for Identity<K, T, E>
+where
+    K: Send + Sync,
+    T: Send + Sync,
+    E: Send,
+{
     fn id(&self) -> u64 {
         self.id
     }
 
     fn name(&self) -> String {
-        let key = (self.describe)(&self.key);
-        match &self.cache_name {
+        let settings = &self.core.settings;
+        let key = (settings.describe)(&self.key);
+        match &settings.name {
             Some(name) => format!("{name}[{key}]"),
             None => key,
         }

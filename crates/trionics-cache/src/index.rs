@@ -55,6 +55,21 @@ impl Folded {
     }
 }
 
+/// Where a key was seen, if it was seen at all. It may have left since.
+#[derive(Clone, Copy)]
+pub(crate) struct SeenAt(u32);
+
+impl SeenAt {
+    pub(crate) const NOWHERE: Self = Self(u32::MAX);
+
+    pub(crate) fn place(self) -> Option<usize> {
+        (self.0 != Self::NOWHERE.0).then_some(self.0 as usize)
+    }
+}
+
+/// A share, or where the key is.
+type Look<K, T, E> = (Option<Arc<Tenure<K, T, E>>>, SeenAt);
+
 struct Table<K, T, E> {
     entries: HashTable<Entry<K, T, E>>,
     hits: u64,
@@ -102,14 +117,28 @@ impl<K, T, E> Index<K, T, E> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
+        self.look(hash, key).0
+    }
+
+    /// A share of the key's value if it is in use; else where the key is, if it is alive.
+    #[inline]
+    pub(crate) fn look<Q>(&self, hash: u64, key: &Q) -> Look<K, T, E>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
         let hash = Folded::new(hash);
         let mut table = self.lock(hash);
-        let entry = table
+        let Some(entry) = table
             .entries
-            .find(hash.in_table(), |entry| key.equivalent(&entry.key))?;
-        let tenure = entry.open.upgrade()?;
+            .find(hash.in_table(), |entry| key.equivalent(&entry.key))
+        else {
+            return (None, SeenAt::NOWHERE);
+        };
+        let Some(tenure) = entry.open.upgrade() else {
+            return (None, SeenAt(entry.place));
+        };
         table.hits += 1;
-        Some(tenure)
+        (Some(tenure), SeenAt::NOWHERE)
     }
 
     /// The key's place.
@@ -188,5 +217,7 @@ impl<K, T, E> Index<K, T, E> {
 }
 
 fn narrow(place: usize) -> u32 {
-    u32::try_from(place).expect("a cache holds less than four billion keys")
+    let place = u32::try_from(place).ok();
+    (place.filter(|&place| place < SeenAt::NOWHERE.0))
+        .expect("a cache holds less than four billion keys")
 }

@@ -3,9 +3,9 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
 use trionics_errgroup::{AnyError, Failure};
-use trionics_nursery::{CancelScope, shield};
+use trionics_nursery::{CancelScope, internal::shield_leaf};
 
-use crate::{core::Core, tenure::Tenure, ticket::Outcome, waiting::Waiting};
+use crate::{identity::Identity, tenure::Tenure, ticket::Outcome, waiting::Waiting};
 
 /// A use of a key's resource, made by [`ContextCache::open`](crate::ContextCache::open).
 ///
@@ -86,13 +86,13 @@ impl<K, T, E> Lease<K, T, E> {
     /// The key.
     #[must_use]
     pub fn key(&self) -> &K {
-        &self.tenure.terms().identity.key
+        &self.tenure.identity().key
     }
 
     /// The number of this life of the resource. No two generations of a cache have the same.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.tenure.terms().generation
+        self.tenure.identity().generation()
     }
 
     /// How many use this generation now, this lease included.
@@ -107,8 +107,8 @@ impl<K, T, E> Lease<K, T, E> {
     /// Once the [grace for leases](crate::CacheOptions::lease_grace) is over, the exit runs all the same.
     #[must_use]
     pub fn is_detached(&self) -> bool {
-        let terms = self.tenure.terms();
-        terms.identity.is_detached(terms.generation)
+        let identity = self.tenure.identity();
+        identity.is_detached(identity.generation())
     }
 
     /// Leaves; the last one waits until the resource is torn down.
@@ -132,14 +132,14 @@ impl<K, T, E> Lease<K, T, E> {
                 users: users.max(1),
             });
         };
-        let (value, terms) = tenure.end();
-        let core = Arc::clone(&terms.core);
+        let (value, identity) = tenure.end();
+        let core = &*identity.core;
         let mut listener = None;
-        let end = core.last_left(terms.place, terms.generation, value, Some(&mut listener));
+        let end = core.last_left(&identity, value, Some(&mut listener));
         let Some(ticket) = listener else {
             return Ok(end);
         };
-        match shield(Waiting::new(&core, ticket)).await {
+        match shield_leaf(Waiting::new(core, ticket)).await {
             Outcome::Over(Some(trouble)) => Err(trouble.into_failure()),
             _ => Ok(end),
         }
@@ -147,13 +147,11 @@ impl<K, T, E> Lease<K, T, E> {
 
     /// Has `block` cancelled when the resource wants to end, until what is returned is dropped.
     pub(crate) fn follow(&self, block: &CancelScope) -> Followed<K, T, E> {
-        let terms = self.tenure.terms();
-        let (place, generation) = (terms.place, terms.generation);
-        let core = Arc::clone(&terms.core);
-        let id = core.add_block(place, generation, block);
+        let identity = Arc::clone(self.tenure.identity());
+        let generation = identity.generation();
+        let id = identity.core.add_block(identity.place(), generation, block);
         Followed {
-            core,
-            place,
+            identity,
             generation,
             id,
         }
@@ -162,8 +160,7 @@ impl<K, T, E> Lease<K, T, E> {
 
 /// A block that is cancelled when the resource it uses wants to end.
 pub(crate) struct Followed<K, T, E> {
-    core: Arc<Core<K, T, E>>,
-    place: usize,
+    identity: Arc<Identity<K, T, E>>,
     generation: u64,
     id: Option<usize>,
 }
@@ -171,7 +168,8 @@ pub(crate) struct Followed<K, T, E> {
 impl<K, T, E> Drop for Followed<K, T, E> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.core.remove_block(self.place, self.generation, id);
+            let place = self.identity.place();
+            self.identity.core.remove_block(place, self.generation, id);
         }
     }
 }

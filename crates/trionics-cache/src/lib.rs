@@ -91,6 +91,7 @@ mod cycle;
 mod default;
 mod effects;
 mod few;
+mod generation;
 mod hash;
 mod identity;
 mod index;

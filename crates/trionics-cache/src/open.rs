@@ -18,6 +18,7 @@ use crate::{
     asking::Asking,
     cache::{ContextCache, boxed},
     hash::FastHash,
+    index::SeenAt,
     lease::Lease,
 };
 
@@ -68,15 +69,17 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let mut hash = 0;
-        if let Stage::Ordered(key, _) = &this.stage {
-            hash = this.cache.hash_one(key);
-            if let Some(tenure) = this.cache.core().index.hit(hash, key) {
+        let Stage::Ordered(key, _) = &this.stage else {
+            return this.poll_asking(0, SeenAt::NOWHERE, cx);
+        };
+        let hash = this.cache.hash_one(key);
+        match this.cache.core().index.look(hash, key) {
+            (Some(tenure), _) => {
                 this.stage = Stage::Done;
-                return Poll::Ready(Ok(Lease::new(tenure, true)));
+                Poll::Ready(Ok(Lease::new(tenure, true)))
             }
+            (None, seen_at) => this.poll_asking(hash, seen_at, cx),
         }
-        this.poll_asking(hash, cx)
     }
 }
 
@@ -89,17 +92,18 @@ where
     C::Run: Send + 'static,
     M: FnOnce() -> C + Send + 'static,
 {
-    /// The way of a key that is not in use; `hash` is the key's at the first poll.
+    /// For a key that is not in use; its hash and where it was seen are those of the first poll.
     #[inline(never)]
     fn poll_asking(
         &mut self,
         hash: u64,
+        seen_at: SeenAt,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Lease<K, T, E>, Failure<E>>> {
         if let Stage::Ordered(..) = self.stage
             && let Stage::Ordered(key, make) = mem::replace(&mut self.stage, Stage::Done)
         {
-            let asking = Asking::new(self.cache.core(), hash, key, boxed(make));
+            let asking = Asking::new(self.cache.core(), (hash, seen_at), key, boxed(make));
             self.stage = Stage::Asking(asking);
         }
         let Stage::Asking(asking) = &mut self.stage else {

@@ -2,27 +2,16 @@
 
 use std::{
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use trionics_errgroup::Failure;
-use trionics_gather::{
-    Slot, acm,
-    internal::{Tenancy, let_out},
-};
-use trionics_nursery::{
-    CancelScope, Nursery, Sleep,
-    internal::{Tag, set_tag},
-    open_nursery, sleep,
-};
+use trionics_nursery::{Nursery, internal::start_hosting, open_nursery};
 
 use crate::{
     cache::ContextCache,
-    core::{Core, Usage, Work},
+    core::{Begun, Core, Work},
+    generation::Generation,
     trouble::Trouble,
 };
 
@@ -99,10 +88,19 @@ where
             open_nursery(async |n: Nursery<'_, E>| {
                 // Exits may take their time; what is opened meanwhile must not wait for them.
                 let _refuser = Refuser { core };
+                let mut begun = None;
                 loop {
-                    match next(core).await {
-                        Work::SetUp(at, generation) => {
-                            n.start_soon(live(Arc::clone(core), at, generation));
+                    match next(core, &mut begun).await {
+                        Work::SetUp(set_up) => {
+                            let tag = Arc::clone(&set_up.identity);
+                            start_hosting(&n, tag, |host| {
+                                begun = Some(Begun {
+                                    place: set_up.identity.place(),
+                                    generation: set_up.generation,
+                                    host: host.clone(),
+                                });
+                                Generation::new(set_up, host)
+                            });
                         }
                         Work::Unheard(trouble) => core.tell(trouble)?,
                         Work::Nothing => return Ok(()),
@@ -116,7 +114,7 @@ where
 
 impl<K, T, E> Core<K, T, E> {
     /// Tells the handler what no user heard, or gives it back for the service's outcome.
-    fn tell(&self, trouble: Trouble<E>) -> Result<(), Failure<E>> {
+    pub(crate) fn tell(&self, trouble: Trouble<E>) -> Result<(), Failure<E>> {
         let failure = trouble.into_failure();
         match &self.settings.handler {
             Some(handler) => {
@@ -129,180 +127,9 @@ impl<K, T, E> Core<K, T, E> {
 }
 
 /// What the service has to do next.
-async fn next<K, T, E>(core: &Core<K, T, E>) -> Work<E> {
+async fn next<K, T, E>(core: &Core<K, T, E>, begun: &mut Option<Begun>) -> Work<K, T, E> {
     // A waker is cloned before the lock is taken: it is the executor's code.
-    poll_fn(|cx| core.poll_work(cx.waker().clone())).await
-}
-
-/// One generation, from its set-up to the end of its exit.
-async fn live<K, T, E>(
-    core: Arc<Core<K, T, E>>,
-    at: usize,
-    generation: u64,
-) -> Result<(), Failure<E>>
-where
-    K: Send + Sync + 'static,
-    T: Send + Sync + 'static,
-    E: Send + 'static,
-{
-    let set_up = CancelScope::new();
-    let Some((run, identity)) = core.begin(at, generation, &set_up) else {
-        return Ok(());
-    };
-    let finisher = Finisher {
-        core: &core,
-        at,
-        generation,
-        is_over: false,
-    };
-    set_tag(&set_up, identity as Arc<dyn Tag>);
-    // In an async block, so that a panic of the user's `make` comes out of a poll.
-    let (context, tenancy) = let_out(acm(async |slot: Slot<T>| run(slot).await));
-    let mut life = Life {
-        core: &core,
-        at,
-        generation,
-        tenancy,
-        stage: Stage::SetUp,
-        ended: None,
-        timer: None,
-    };
-    // Moved once and polled where it is: it is the greater part of what a resource in use takes.
-    let mut context = pin!(set_up.run(context));
-    let outcome = poll_fn(|cx| life.poll(context.as_mut(), cx)).await;
-    let trouble = match outcome {
-        Ok(Ok(Ok(()))) => None,
-        // Nobody waited any more, and the set-up has unwound.
-        Ok(Err(_cancelled)) => None,
-        Ok(Ok(Err(failure))) => Some(Trouble::Failure(failure)),
-        Err(payload) => Some(Trouble::Panic(payload)),
-    };
-    match finisher.finish(trouble) {
-        Some(unheard) => core.tell(unheard),
-        None => Ok(()),
-    }
-}
-
-/// Leads a context from its set-up to the end of its exit, and lends its value to the users in between.
-///
-/// The context comes first in each poll: what it says of its end or of a cancellation is known before the
-/// users are looked after. While it is in use it waits for the end of its tenancy, so no cancellation
-/// stops it before the users have left: no use after the exit.
-struct Life<'a, K, T, E, R> {
-    core: &'a Arc<Core<K, T, E>>,
-    at: usize,
-    generation: u64,
-    tenancy: Tenancy<T>,
-    stage: Stage,
-    /// How the context ended, a panic included.
-    ended: Option<std::thread::Result<R>>,
-    /// The usage that it runs for, and the timer.
-    timer: Option<(Usage, Pin<Box<Sleep>>)>,
-}
-
-/// What a generation's context is at.
-enum Stage {
-    SetUp,
-    /// `evicted`: the users were asked to leave.
-    InUse {
-        evicted: bool,
-    },
-    Left,
-}
-
-impl<K, T, E, R> Life<'_, K, T, E, R> {
-    fn poll(
-        &mut self,
-        mut context: Pin<&mut impl Future<Output = R>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<std::thread::Result<R>> {
-        loop {
-            if self.ended.is_none() {
-                let polled = catch_unwind(AssertUnwindSafe(|| context.as_mut().poll(cx)));
-                self.ended = match polled {
-                    Ok(Poll::Pending) => None,
-                    Ok(Poll::Ready(output)) => Some(Ok(output)),
-                    Err(payload) => Some(Err(payload)),
-                };
-            }
-            if let Stage::SetUp = self.stage
-                && let Some(value) = self.tenancy.take_value()
-            {
-                self.stage = Stage::InUse { evicted: false };
-                self.core.set_open(self.at, self.generation, value);
-            }
-            let Stage::InUse { evicted } = &mut self.stage else {
-                return match self.ended.take() {
-                    Some(end) => Poll::Ready(end),
-                    None => Poll::Pending,
-                };
-            };
-            if !*evicted && (self.ended.is_some() || self.tenancy.poll_notice(cx).is_ready()) {
-                *evicted = true;
-                self.core.evict(self.at, self.generation);
-            }
-            ready!(self.poll_left(cx));
-            self.stage = Stage::Left;
-            self.tenancy.end();
-        }
-    }
-
-    /// Waits until nobody uses the generation any more, and its idle time is over.
-    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (core, at, generation) = (self.core, self.at, self.generation);
-        loop {
-            let usage = core.poll_usage(at, generation, cx.waker().clone());
-            let period = match usage {
-                Usage::Left => return Poll::Ready(()),
-                Usage::InUse => None,
-                Usage::Idle(_, period) => Some(period),
-                Usage::Detached => core.settings.lease_grace,
-            };
-            // For ever is for ever, also where there is no clock.
-            let Some(period) = period.filter(|&period| period < Duration::MAX) else {
-                self.timer = None;
-                return Poll::Pending;
-            };
-            if self.timer.as_ref().is_none_or(|(known, _)| *known != usage) {
-                self.timer = Some((usage, Box::pin(sleep(period))));
-            }
-            let Some((_, running)) = &mut self.timer else {
-                return Poll::Pending;
-            };
-            ready!(running.as_mut().poll(cx));
-            self.timer = None;
-            match usage {
-                Usage::Idle(number, _) => core.expire(at, generation, number),
-                _ => core.give_up_users(at, generation),
-            }
-        }
-    }
-}
-
-/// Ends a generation, also where it was stopped.
-struct Finisher<'a, K, T, E> {
-    core: &'a Core<K, T, E>,
-    at: usize,
-    generation: u64,
-    is_over: bool,
-}
-
-impl<K, T, E> Finisher<'_, K, T, E> {
-    fn finish(mut self, trouble: Option<Trouble<E>>) -> Option<Trouble<E>> {
-        self.is_over = true;
-        self.core.over(self.at, self.generation, trouble)
-    }
-}
-
-impl<K, T, E> Drop for Finisher<'_, K, T, E> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            // The service is stopped or dropped: nobody is to try after this one.
-            self.core.close();
-            self.core.evict(self.at, self.generation);
-            self.core.over(self.at, self.generation, None);
-        }
-    }
+    poll_fn(|cx| core.poll_work(begun, cx.waker().clone())).await
 }
 
 /// Closes the cache when the service takes no more orders, for whatever reason.

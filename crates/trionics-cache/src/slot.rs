@@ -16,6 +16,7 @@ use crate::{
     cache::{ContextCache, boxed},
     hash::FastHash,
     identity::{Identity, n_superseded},
+    index::SeenAt,
     lease::Lease,
     tenure::Tenure,
 };
@@ -41,8 +42,11 @@ struct Way<K, T, E, S> {
     key: K,
     hash: u64,
     /// The generation that was seen last.
-    generation: Option<(Arc<Identity<K>>, u64)>,
+    generation: Option<Seen<K, T, E>>,
 }
+
+/// A generation of a key's life.
+type Seen<K, T, E> = (Arc<Identity<K, T, E>>, u64);
 
 impl<K, T, E, S> Way<K, T, E, S> {
     /// The key still leads to what was seen last.
@@ -77,9 +81,9 @@ impl<K, T, E, S> KeySlot<K, T, E, S> {
     }
 
     fn see(&mut self, tenure: &Arc<Tenure<K, T, E>>) {
-        let terms = tenure.terms();
+        let identity = tenure.identity();
         self.seen = Arc::downgrade(tenure);
-        self.way.generation = Some((Arc::clone(&terms.identity), terms.generation));
+        self.way.generation = Some((Arc::clone(identity), identity.generation()));
         // Before the next hit, the generation is looked at.
         self.n_superseded = n_superseded().wrapping_sub(1);
     }
@@ -187,7 +191,12 @@ where
             return Ok(lease);
         }
         let way = &*self.way;
-        let mut asking = Asking::new(way.cache.core(), way.hash, way.key.clone(), boxed(make));
+        let mut asking = Asking::new(
+            way.cache.core(),
+            (way.hash, SeenAt::NOWHERE),
+            way.key.clone(),
+            boxed(make),
+        );
         let lease = poll_fn(|cx| asking.poll(cx)).await?;
         drop(asking);
         self.see(lease.tenure());

@@ -9,20 +9,12 @@
 
 use std::sync::Arc;
 
-use crate::{core::Core, identity::Identity};
+use crate::identity::Identity;
 
 pub(crate) struct Tenure<K, T, E> {
     /// From the beginning until the last user leaves.
     value: Option<T>,
-    terms: Option<Arc<Terms<K, T, E>>>,
-}
-
-/// Whose value it is: what most uses do not look at.
-pub(crate) struct Terms<K, T, E> {
-    pub(crate) core: Arc<Core<K, T, E>>,
-    pub(crate) identity: Arc<Identity<K>>,
-    pub(crate) place: usize,
-    pub(crate) generation: u64,
+    identity: Option<Arc<Identity<K, T, E>>>,
 }
 
 impl<K, T, E> Tenure<K, T, E> {
@@ -32,14 +24,14 @@ impl<K, T, E> Tenure<K, T, E> {
     }
 
     #[inline]
-    pub(crate) fn terms(&self) -> &Terms<K, T, E> {
-        self.terms.as_ref().expect("it is in use")
+    pub(crate) fn identity(&self) -> &Arc<Identity<K, T, E>> {
+        self.identity.as_ref().expect("it is in use")
     }
 
     /// The value, for the last user, who must see to what becomes of it.
-    pub(crate) fn end(mut self) -> (T, Arc<Terms<K, T, E>>) {
-        match (self.value.take(), self.terms.take()) {
-            (Some(value), Some(terms)) => (value, terms),
+    pub(crate) fn end(mut self) -> (T, Arc<Identity<K, T, E>>) {
+        match (self.value.take(), self.identity.take()) {
+            (Some(value), Some(identity)) => (value, identity),
             _ => unreachable!("it is in use"),
         }
     }
@@ -47,8 +39,8 @@ impl<K, T, E> Tenure<K, T, E> {
 
 impl<K, T, E> Drop for Tenure<K, T, E> {
     fn drop(&mut self) {
-        if let (Some(value), Some(terms)) = (self.value.take(), self.terms.take()) {
-            (terms.core).last_left(terms.place, terms.generation, value, None);
+        if let (Some(value), Some(identity)) = (self.value.take(), self.identity.take()) {
+            identity.core.last_left(&identity, value, None);
         }
     }
 }
@@ -70,24 +62,32 @@ impl<K, T, E> Spares<K, T, E> {
     pub(crate) fn begin(
         &mut self,
         value: T,
-        terms: Terms<K, T, E>,
+        identity: Arc<Identity<K, T, E>>,
         n_alive: usize,
     ) -> Arc<Tenure<K, T, E>> {
-        if self.spares.is_empty() {
+        let (value, identity) = (Some(value), Some(identity));
+        let n_more = if self.spares.is_empty() {
+            (n_alive / 2).min(Self::MOST)
+        } else {
+            0
+        };
+        if n_more > 0 {
             let more = || {
                 Arc::new(Tenure {
                     value: None,
-                    terms: None,
+                    identity: None,
                 })
             };
-            let n_more = (n_alive / 2).clamp(1, Self::MOST);
             self.spares
                 .extend(std::iter::repeat_with(more).take(n_more));
         }
-        let mut tenure = self.spares.pop().expect("there is one now");
-        let new = Arc::get_mut(&mut tenure).expect("nobody shares it yet");
-        new.value = Some(value);
-        new.terms = Some(Arc::new(terms));
-        tenure
+        match self.spares.pop() {
+            Some(mut tenure) => {
+                let new = Arc::get_mut(&mut tenure).expect("nobody shares it yet");
+                (new.value, new.identity) = (value, identity);
+                tenure
+            }
+            None => Arc::new(Tenure { value, identity }),
+        }
     }
 }

@@ -15,11 +15,32 @@ pub(crate) struct Ticket<K, T, E> {
     pub(crate) run: Option<RunContext<T, E>>,
     pub(crate) waker: Option<Waker>,
     pub(crate) outcome: Option<Outcome<K, T, E>>,
-    /// The wait as others see it that look for cycles.
-    pub(crate) edge: Option<Edge>,
+    /// The wait as others see it that look for cycles; few have one.
+    pub(crate) edge: Option<Box<Edge>>,
     queued: bool,
-    previous: Option<usize>,
-    next: Option<usize>,
+    previous: Neighbor,
+    next: Neighbor,
+}
+
+/// Another ticket of the same queue, or none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Neighbor(u32);
+
+impl Neighbor {
+    const NONE: Self = Self(u32::MAX);
+
+    fn new(id: usize) -> Self {
+        let id = u32::try_from(id).ok().filter(|&id| id < u32::MAX);
+        Self(id.expect("less than four billion wait for a cache"))
+    }
+
+    fn get(self) -> Option<usize> {
+        (self != Self::NONE).then_some(self.0 as usize)
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::NONE)
+    }
 }
 
 /// What came of the wait.
@@ -57,18 +78,18 @@ impl<K, T, E> Ticket<K, T, E> {
             run,
             waker,
             outcome: None,
-            edge,
+            edge: edge.map(Box::new),
             queued: false,
-            previous: None,
-            next: None,
+            previous: Neighbor::NONE,
+            next: Neighbor::NONE,
         }
     }
 
     /// Out of a line that is cleared as a whole; returns the next in it.
     pub(crate) fn leave_line(&mut self) -> Option<usize> {
         self.queued = false;
-        self.previous = None;
-        self.next.take()
+        self.previous = Neighbor::NONE;
+        self.next.take().get()
     }
 
     pub(crate) fn is_queued(&self) -> bool {
@@ -77,34 +98,44 @@ impl<K, T, E> Ticket<K, T, E> {
 }
 
 /// The queue of a place: tickets that know their neighbors, so that any of them can leave at once.
-#[derive(Default)]
 pub(crate) struct Line {
-    first: Option<usize>,
-    last: Option<usize>,
-    len: usize,
+    first: Neighbor,
+    last: Neighbor,
+    len: u32,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self {
+            first: Neighbor::NONE,
+            last: Neighbor::NONE,
+            len: 0,
+        }
+    }
 }
 
 impl Line {
     pub(crate) fn first(&self) -> Option<usize> {
-        self.first
+        self.first.get()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// Empties the line; returns the first, whose tickets [leave](Ticket::leave_line) one by one.
     pub(crate) fn take_all(&mut self) -> Option<usize> {
-        std::mem::take(self).first
+        std::mem::take(self).first()
     }
 
     pub(crate) fn push<K, T, E>(&mut self, id: usize, tickets: &mut Slab<Ticket<K, T, E>>) {
+        let itself = Neighbor::new(id);
         let ticket = &mut tickets[id];
         ticket.queued = true;
         ticket.previous = self.last;
-        match self.last.replace(id) {
-            Some(last) => tickets[last].next = Some(id),
-            None => self.first = Some(id),
+        match std::mem::replace(&mut self.last, itself).get() {
+            Some(last) => tickets[last].next = itself,
+            None => self.first = itself,
         }
         self.len += 1;
     }
@@ -113,11 +144,11 @@ impl Line {
         let ticket = &mut tickets[id];
         ticket.queued = false;
         let (previous, next) = (ticket.previous.take(), ticket.next.take());
-        match previous {
+        match previous.get() {
             Some(previous) => tickets[previous].next = next,
             None => self.first = next,
         }
-        match next {
+        match next.get() {
             Some(next) => tickets[next].previous = previous,
             None => self.last = previous,
         }

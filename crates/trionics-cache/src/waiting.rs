@@ -29,8 +29,7 @@ impl<K, T, E> Future for Waiting<'_, K, T, E> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let ticket = this.ticket.expect("not polled after its end");
-        // Cloned before the lock is taken: it is the executor's code.
-        let polled = this.core.poll_ticket(ticket, cx.waker().clone());
+        let polled = this.core.poll_ticket(ticket, cx.waker());
         if polled.is_ready() {
             this.ticket = None;
         }

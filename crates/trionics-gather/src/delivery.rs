@@ -2,7 +2,9 @@
 
 use std::{
     fmt,
+    ops::Deref,
     panic::Location,
+    slice,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
@@ -16,7 +18,25 @@ use crate::{held::Holding, limit::Turn};
 /// What the contexts of one type in one set share with each other and with the block.
 pub struct Shelf<V> {
     pub(crate) holding: Holding,
-    spots: Box<[Spot<V>]>,
+    spots: Spots<V>,
+}
+
+/// The parts of the contexts; that of an only one needs no allocation.
+enum Spots<V> {
+    One(Spot<V>),
+    Many(Box<[Spot<V>]>),
+}
+
+impl<V> Deref for Spots<V> {
+    type Target = [Spot<V>];
+
+    #[inline]
+    fn deref(&self) -> &[Spot<V>] {
+        match self {
+            Self::One(spot) => slice::from_ref(spot),
+            Self::Many(spots) => spots,
+        }
+    }
 }
 
 /// One context's part of the shelf.
@@ -35,6 +55,16 @@ const DELIVERED: u8 = 1;
 const TAKEN: u8 = 2;
 
 impl<V> Spot<V> {
+    fn new(holding: &Holding) -> Self {
+        let limit = holding.limit.as_ref();
+        Self {
+            value: Mutex::new(None),
+            state: AtomicU8::new(AWAITED),
+            place: ContextPlace::default(),
+            turn: limit.map(|limit| Box::new(Turn::new(limit))),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<V>> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,37 +81,26 @@ impl<V> Spot<V> {
 
 impl<V> Shelf<V> {
     pub(crate) fn new(holding: &Holding, n_contexts: usize) -> Arc<Self> {
+        if n_contexts == 1 {
+            return Self::of_one(holding.clone());
+        }
         Arc::new(Self {
-            spots: (0..n_contexts)
-                .map(|_| Spot {
-                    value: Mutex::new(None),
-                    state: AtomicU8::new(AWAITED),
-                    place: ContextPlace::default(),
-                    turn: holding
-                        .limit
-                        .as_ref()
-                        .map(|limit| Box::new(Turn::new(limit))),
-                })
-                .collect(),
+            spots: Spots::Many((0..n_contexts).map(|_| Spot::new(holding)).collect()),
             holding: holding.clone(),
+        })
+    }
+
+    /// A shelf for one context.
+    pub(crate) fn of_one(holding: Holding) -> Arc<Self> {
+        Arc::new(Self {
+            spots: Spots::One(Spot::new(&holding)),
+            holding,
         })
     }
 
     /// The value of the only context.
     pub(crate) fn take_one(&self) -> V {
         self.take_all().next().expect("a shelf for one context")
-    }
-
-    /// The value of the only context, if it is there and was not taken.
-    pub(crate) fn try_take_one(&self) -> Option<V> {
-        let [spot] = &*self.spots else {
-            unreachable!("a shelf for one context")
-        };
-        if spot.state.load(Ordering::Acquire) == DELIVERED {
-            spot.take()
-        } else {
-            None
-        }
     }
 
     /// The values in the order of the contexts; the block asks once, when every context has provided.
@@ -103,7 +122,7 @@ impl<V> fmt::Debug for Shelf<V> {
 pub(crate) struct Delivery<V> {
     shelf: Arc<Shelf<V>>,
     index: usize,
-    /// The child that runs the context, on the side of the slot.
+    /// The child that runs the context, on the side of the slot, unless the block has it.
     host: Option<Host>,
 }
 
@@ -139,6 +158,16 @@ impl<V> Delivery<V> {
         }
     }
 
+    /// The value, if it is there and was not taken.
+    pub(crate) fn try_take(&self) -> Option<V> {
+        let spot = self.spot();
+        if spot.state.load(Ordering::Acquire) == DELIVERED {
+            spot.take()
+        } else {
+            None
+        }
+    }
+
     /// Drops the value if the block never came to take it: the exit is to find it gone.
     pub(crate) fn discard(&self) {
         let spot = self.spot();
@@ -164,7 +193,7 @@ impl<V> Invitation for Delivery<V> {
     }
 
     fn host(&self) -> Option<&Host> {
-        self.host.as_ref()
+        self.host.as_ref().or_else(|| self.block().host())
     }
 
     fn leave(&mut self) {

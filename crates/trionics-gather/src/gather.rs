@@ -211,7 +211,7 @@ where
             Ok(Ok(value)) => BodyEnd::Value(value),
             Ok(Err(mut failure)) => {
                 // The exits have yet to run: what they fail with finds this one pending.
-                let _first = this.holding.block_failure.set(failure.mark());
+                this.holding.note_failure(failure.mark());
                 BodyEnd::Failed(failure)
             }
             Err(cancelled) => BodyEnd::Cancelled(cancelled),

@@ -24,8 +24,8 @@ use crate::{
 pub struct Holding {
     pub(crate) block: Block,
     pub(crate) location: &'static Location<'static>,
-    /// The block's failure, for the exits that fail while it is on its way out.
-    pub(crate) block_failure: Arc<OnceLock<FailureMark>>,
+    /// The block's failure, for the exits that fail while it is on its way out; none where no block of ours runs.
+    pub(crate) block_failure: Option<Arc<OnceLock<FailureMark>>>,
     /// A context that ends before it has provided cancels the block, which no nursery of ours runs.
     pub(crate) tells_block: bool,
     /// How many may set up at once.
@@ -37,9 +37,32 @@ impl Holding {
         Self {
             block: block.clone(),
             location,
-            block_failure: Arc::default(),
+            block_failure: Some(Arc::default()),
             tells_block: false,
             limit: None,
+        }
+    }
+
+    /// For a context whose block is no future of ours.
+    pub(crate) fn hosted(block: Block, location: &'static Location<'static>) -> Self {
+        Self {
+            block,
+            location,
+            block_failure: None,
+            tells_block: false,
+            limit: None,
+        }
+    }
+
+    /// What the block has failed with.
+    pub(crate) fn block_failure(&self) -> Option<&FailureMark> {
+        self.block_failure.as_ref()?.get()
+    }
+
+    /// The block has failed: the exits that fail from now on find this.
+    pub(crate) fn note_failure(&self, mark: FailureMark) {
+        if let Some(block_failure) = &self.block_failure {
+            let _first = block_failure.set(mark);
         }
     }
 
@@ -60,7 +83,7 @@ pin_project! {
     pub struct Held<R, V> {
         #[pin]
         run: Option<R>,
-        delivery: Delivery<V>,
+        pub(crate) delivery: Delivery<V>,
         // Its place is known, or its nursery knows what it owes.
         settled: bool,
         // It has returned or panicked.
@@ -102,8 +125,9 @@ pub(crate) fn hold<C: AsyncContext>(
     index: usize,
     host: Option<Host>,
 ) -> HeldOf<C> {
-    let settled = host.is_some();
-    let run = context.run(Slot::new(Delivery::new(shelf, index, host)));
+    let slot = Delivery::new(shelf, index, host);
+    let settled = slot.host().is_some();
+    let run = context.run(Slot::new(slot));
     Held {
         run: Some(run),
         delivery: Delivery::new(shelf, index, None),
@@ -145,7 +169,7 @@ where
             Ok(()) if holding.block.ended().is_none() => {
                 Err(Failure::library(LibraryFailure::ContextEnded))
             }
-            Err(failure) => Err(match holding.block_failure.get() {
+            Err(failure) => Err(match holding.block_failure() {
                 Some(mark) if delivery.is_sent() => failure.with_context_at(mark.clone()),
                 _ => failure,
             }),

@@ -101,7 +101,7 @@ pub use crate::{
 /// What the sibling crates build on. Not part of the public interface.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::tenancy::{Tenancy, let_out};
+    pub use crate::tenancy::{Tenancy, TenancyOf, let_out};
 }
 
 /// The examples of the README are tests.

@@ -2,54 +2,86 @@
 
 use std::{
     fmt,
+    future::Future,
     panic::Location,
-    sync::Arc,
+    pin::Pin,
     task::{Context, Poll},
 };
 
-use trionics_nursery::internal::Block;
+use pin_project_lite::pin_project;
+use trionics_errgroup::Failure;
+use trionics_nursery::internal::{Block, Host};
 
 use crate::{
-    context::{AsyncContext, BlockEnd},
+    context::AsyncContext,
     delivery::Shelf,
-    held::{HeldOf, Holding, hold},
+    held::{Held, HeldOf, Holding, hold},
 };
 
-/// The use of a context's value: a block without a future, which ends when it is told to.
-pub struct Tenancy<V> {
-    block: Block,
-    shelf: Arc<Shelf<V>>,
+pin_project! {
+    /// A context and the use of its value, which ends when it is told to.
+    ///
+    /// Its future sets up, waits for the end of the use, and tears down.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Tenancy<H> {
+        #[pin]
+        held: H,
+    }
 }
 
-/// Prepares `context`. Its future sets up, waits for the end of the tenancy, and tears down.
+/// The life of a context of type `C` that is let out.
+pub type TenancyOf<C> = Tenancy<HeldOf<C>>;
+
+/// Prepares `context` to be polled by `host`, which looks after each poll whether the value is there, and whether it is
+/// wanted back.
+///
+/// It is only the context itself whose cancellation is heard of here: the host has to know of that of its nursery.
 #[track_caller]
-pub fn let_out<C: AsyncContext>(context: C) -> (HeldOf<C>, Tenancy<C::Value>) {
+pub fn let_out<C: AsyncContext>(context: C, host: Host) -> TenancyOf<C> {
     let location = Location::caller();
-    let block = Block::new(location, 1);
-    let shelf = Shelf::new(&Holding::new(&block, location), 1);
-    let held = hold(context, &shelf, 0, None);
-    (held, Tenancy { block, shelf })
+    let holding = Holding::hosted(Block::hosted(location, host), location);
+    let shelf = Shelf::of_one(holding);
+    Tenancy {
+        held: hold(context, &shelf, 0, None),
+    }
 }
 
-impl<V> Tenancy<V> {
+impl<R, V> Tenancy<Held<R, V>> {
+    fn block(&self) -> &Block {
+        &self.held.delivery.holding().block
+    }
+
     /// The value, once it is provided; it is given once.
     #[must_use]
     pub fn take_value(&self) -> Option<V> {
-        self.shelf.try_take_one()
+        self.held.delivery.try_take()
     }
 
-    /// Waits until the context needs its value back: it has ended, or something around it was cancelled.
-    pub fn poll_notice(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.block.poll_cancelled(cx).map(drop)
+    /// The context needs its value back: it has dropped its `provide`, or a scope of its own in which it provides was
+    /// cancelled.
+    #[must_use]
+    pub fn is_wanted_back(&self) -> bool {
+        self.block().is_cancelled()
     }
 
     /// The value is not used any more, and dropped: the exit may begin.
     pub fn end(&self) {
-        self.block.end(BlockEnd::Completed);
+        self.block().end_hosted();
     }
 }
 
-impl<V> fmt::Debug for Tenancy<V> {
+impl<H, E> Future for Tenancy<H>
+where
+    H: Future<Output = Result<(), Failure<E>>>,
+{
+    type Output = Result<(), Failure<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().held.poll(cx)
+    }
+}
+
+impl<H> fmt::Debug for Tenancy<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tenancy").finish_non_exhaustive()
     }

@@ -24,6 +24,7 @@ use trionics_errgroup::{CancelReason, Cancelled};
 use crate::{
     current::{self, Current},
     frame::{Frame, RETURNS_ONCE, Step, drop_body, report_at},
+    host::Host,
     node::Node,
     nursery::Member,
     report::{FrameInfo, FrameKind, Report},
@@ -57,6 +58,8 @@ struct Shared {
     node: OnceLock<Arc<Node>>,
     /// The body of a nursery that does nothing but run the block: its place is the block's.
     body: OnceLock<Member>,
+    /// The child that ends the block; it is no future of ours then.
+    host: Option<Host>,
     /// How the block ended, as a number; [`NOT_ENDED`] before. Set under the lock of `guests`.
     ended: AtomicU32,
     /// How many contexts have yet to provide.
@@ -76,16 +79,33 @@ impl Block {
     /// A block that needs the values of `n_contexts` contexts.
     #[must_use]
     pub fn new(location: &'static Location<'static>, n_contexts: usize) -> Self {
+        Self::with(location, n_contexts, None)
+    }
+
+    /// The use of one context that `host` runs and whose block it ends; what concerns it wakes the child.
+    #[must_use]
+    pub fn hosted(location: &'static Location<'static>, host: Host) -> Self {
+        Self::with(location, 1, Some(host))
+    }
+
+    fn with(location: &'static Location<'static>, n_contexts: usize, host: Option<Host>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 location,
                 node: OnceLock::new(),
                 body: OnceLock::new(),
+                host,
                 ended: AtomicU32::new(NOT_ENDED),
                 missing: AtomicUsize::new(n_contexts),
                 guests: Mutex::new(Slab::new()),
             }),
         }
+    }
+
+    /// The child that ends the block, if it has one.
+    #[must_use]
+    pub fn host(&self) -> Option<&Host> {
+        self.shared.host.as_ref()
     }
 
     fn lock(&self) -> MutexGuard<'_, Slab<GuestSeat>> {
@@ -107,8 +127,13 @@ impl Block {
 
     fn own_node(&self) -> &Arc<Node> {
         let location = self.shared.location;
-        let make = || Node::new(FrameKind::Block, location);
-        self.shared.node.get_or_init(make)
+        self.shared.node.get_or_init(|| {
+            let node = Node::new(FrameKind::Block, location);
+            if let Some(host) = self.host() {
+                node.register(&host.member.waker());
+            }
+            node
+        })
     }
 
     fn known_node(&self) -> Option<&Arc<Node>> {
@@ -175,9 +200,10 @@ impl Block {
 
     /// All contexts have provided.
     fn wake(&self) {
-        match self.shared.body.get() {
-            Some(body) => body.wake(),
-            None => wake_outside(self.own_node().take_waker()),
+        match (self.shared.body.get(), self.host()) {
+            (Some(body), _) => body.wake(),
+            (None, Some(host)) => host.member.wake(),
+            (None, None) => wake_outside(self.own_node().take_waker()),
         }
     }
 
@@ -208,6 +234,16 @@ impl Block {
             guest.node.retire();
         }
         wakers.wake_all();
+    }
+
+    /// The block that its host ends has ended: what follows in the context is its exit.
+    pub fn end_hosted(&self) {
+        self.end(BlockEnd::Completed);
+        if let Some(host) = self.host()
+            && host.member.is_guest()
+        {
+            host.member.begin_exit();
+        }
     }
 
     /// Cancels the block alone.
@@ -430,23 +466,6 @@ impl<M, F> fmt::Debug for RunBlock<M, F> {
     }
 }
 
-/// The child of a nursery that runs a context, for a block in the nursery's body.
-pub struct Host {
-    member: Member,
-}
-
-impl Host {
-    pub(crate) fn new(member: Member) -> Self {
-        Self { member }
-    }
-}
-
-impl fmt::Debug for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").finish_non_exhaustive()
-    }
-}
-
 /// A context's own place in the tree: known from its first poll on, or when it has to be.
 #[derive(Default)]
 pub struct ContextPlace {
@@ -541,9 +560,11 @@ impl<I: Invitation + Unpin> Future for Guest<I> {
         let this = self.get_mut();
         match &this.phase {
             GuestPhase::Fresh => {
-                let is_last = if this.mark_host(cx) {
+                let (is_marked, block) = (this.mark_host(cx), this.invitation.block());
+                let is_last = if is_marked {
                     this.phase = GuestPhase::Marked;
-                    this.invitation.block().note_provided()
+                    // A host that ends the block itself looks after this very poll.
+                    block.note_provided() && block.host().is_none()
                 } else {
                     this.sit_down(true)
                 };

@@ -11,6 +11,7 @@ use crate::{
     node::Node,
     nursery::{CurrentAway, CurrentMember},
     sync::thread_local,
+    tag::Tag,
 };
 
 thread_local! {
@@ -64,6 +65,17 @@ impl Current {
             }
             Self::Lane(lane) => lane.nearest_node(),
             Self::Away(child) => Some(Arc::clone(child.remote().nearest_node())),
+        }
+    }
+
+    /// What the code of this frame runs for.
+    pub(crate) fn tag(&self) -> Option<Arc<dyn Tag>> {
+        match self {
+            Self::Member(member) if member.known_node().is_none() && member.tag().is_some() => {
+                member.tag().cloned()
+            }
+            Self::Lane(lane) => lane.tag(),
+            Self::Node(_) | Self::Member(_) | Self::Away(_) => self.nearest_node()?.tag(),
         }
     }
 

@@ -78,6 +78,7 @@ mod current;
 mod deadline;
 mod fork;
 mod frame;
+mod host;
 mod interval;
 mod node;
 mod nursery;
@@ -138,20 +139,20 @@ pub use crate::{
 pub mod internal {
     pub use crate::{
         block::{
-            Block, BlockEnd, BlockOutput, ContextPlace, Guest, Host, Invitation, MakeBlock,
-            RunBlock,
+            Block, BlockEnd, BlockOutput, ContextPlace, Guest, Invitation, MakeBlock, RunBlock,
         },
         current::{is_cancelled, refuses_frames},
         fork::{Decision, Fork, ForkEnd, Lane, LaneAnd, Lanes, Row, Standing, Visit},
         frame::RETURNS_ONCE,
+        host::{Host, start_hosting},
         nursery::{
             open_local_with, open_with,
             raw::{BodyEnd, Enlist, RawEnd, RawNursery, open_children},
         },
         report::report_failure,
         scope::{cancel_scope, move_scope, scope_at},
-        shield::shield_at,
-        tag::{Tag, current_tag, set_tag},
+        shield::{shield_at, shield_leaf},
+        tag::{Tag, current_tag},
     };
 }
 

@@ -340,6 +340,11 @@ impl Node {
         drop(replaced);
     }
 
+    /// What the code here runs for.
+    pub(crate) fn tag(&self) -> Option<Arc<dyn Tag>> {
+        self.lock().environment.as_ref()?.tag.clone()
+    }
+
     pub(crate) fn environment(&self) -> Option<Arc<Environment>> {
         self.lock().environment.clone()
     }

@@ -185,7 +185,7 @@ type AnyLocalChild<'env, E> = dyn Future<Output = Result<(), Failure<E>>> + 'env
 /// A clone is a handle to the same nursery. A handle may be sent to other threads and may outlive the
 /// nursery; then it starts nothing any more.
 pub struct Nursery<'env, E = AnyError> {
-    shared: Shared<AnyChild<'env, E>>,
+    pub(crate) shared: Shared<AnyChild<'env, E>>,
     child_name: Option<Name>,
 }
 

@@ -18,7 +18,7 @@ use crate::{
     frame::{Frame, Framed},
     node::Node,
     report::{FrameKind, Hook, Report},
-    tag::Tag,
+    tag::{Tag, current_tag},
 };
 
 /// How long a cancelled frame waits for frames inside that nobody polls, unless set.
@@ -177,7 +177,7 @@ impl<F: Future> Future for WithSettings<F> {
                 clock: chosen.clock.or(around.clock),
                 patience: chosen.patience.or(around.patience),
                 hook: chosen.hook.or(around.hook),
-                tag: around.tag,
+                tag: current_tag(),
             });
         }
         this.framed.poll_valued(cx)

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     panic::Location,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -11,6 +12,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use crate::{
+    current,
     frame::{Ended, Frame, Framed},
     node::Node,
     report::FrameKind,
@@ -62,6 +64,58 @@ pub fn shield_at<F: Future>(location: &'static Location<'static>, future: F) -> 
     let node = Node::new(FrameKind::Shield, location);
     Shield {
         framed: Framed::new(future, Frame::new(node).reporting_drop()),
+    }
+}
+
+/// For the sibling crates: [`shield`] for a future that opens no frame inside. Where it is polled in no frame it needs none
+/// either: nothing there can be cancelled.
+#[track_caller]
+pub fn shield_leaf<F: Future + Unpin>(future: F) -> ShieldLeaf<F> {
+    ShieldLeaf {
+        location: Location::caller(),
+        stage: Stage::Bare(future),
+    }
+}
+
+/// The future of [`shield_leaf`].
+#[must_use = "futures do nothing unless polled"]
+pub struct ShieldLeaf<F> {
+    location: &'static Location<'static>,
+    stage: Stage<F>,
+}
+
+enum Stage<F> {
+    /// It has not been polled inside a frame.
+    Bare(F),
+    Shielded(Shield<F>),
+    Moving,
+}
+
+impl<F: Future + Unpin> Future for ShieldLeaf<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.get_mut();
+        if let Stage::Bare(future) = &mut this.stage {
+            if current::with(|current| current.is_none()) {
+                return Pin::new(future).poll(cx);
+            }
+            if let Stage::Bare(future) = mem::replace(&mut this.stage, Stage::Moving) {
+                this.stage = Stage::Shielded(shield_at(this.location, future));
+            }
+        }
+        match &mut this.stage {
+            Stage::Shielded(shield) => Pin::new(shield).poll(cx),
+            Stage::Bare(_) | Stage::Moving => unreachable!("shielded above"),
+        }
+    }
+}
+
+impl<F> fmt::Debug for ShieldLeaf<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShieldLeaf")
+            .field("made_at", &self.location)
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{current, scope::CancelScope};
+use crate::current::{self, Current};
 
 /// Something that code runs for, such as a shared resource that is being set up.
 pub trait Tag: Send + Sync {
@@ -19,13 +19,8 @@ impl fmt::Debug for dyn Tag {
     }
 }
 
-/// Says that what runs in `scope` belongs to `tag`, further tags inside excepted. Before the scope is entered.
-pub fn set_tag(scope: &CancelScope, tag: Arc<dyn Tag>) {
-    scope.node().set_tag(tag);
-}
-
 /// What the code that runs now belongs to.
 #[must_use]
 pub fn current_tag() -> Option<Arc<dyn Tag>> {
-    current::nearest_node()?.environment()?.tag.clone()
+    current::with(|current| current.and_then(Current::tag))
 }

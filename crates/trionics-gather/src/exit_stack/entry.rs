@@ -147,7 +147,7 @@ impl<B> Shared<B> {
     /// What an exit that fails now finds on its way out.
     fn pending_failure(&self) -> Option<FailureMark> {
         let exit_failure = self.lock().exit_failure.clone();
-        exit_failure.or_else(|| self.holding.block_failure.get().cloned())
+        exit_failure.or_else(|| self.holding.block_failure().cloned())
     }
 
     /// An entry's context is over, in its turn or before; those below are told what became of its exit.

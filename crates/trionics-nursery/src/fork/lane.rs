@@ -16,6 +16,7 @@ use crate::{
     current::{self, Current, UnseatedLane},
     node::Node,
     sync::thread_local,
+    tag::Tag,
 };
 
 thread_local! {
@@ -305,6 +306,15 @@ impl CurrentLane {
             None => record.around.as_ref().and_then(Current::nearest_node),
         });
         nearest.flatten()
+    }
+
+    /// What the lane runs for.
+    pub(crate) fn tag(self) -> Option<Arc<dyn Tag>> {
+        let tag = with_record(|record| match record.known_node() {
+            Some(node) => node.tag(),
+            None => record.around.as_ref().and_then(Current::tag),
+        });
+        tag.flatten()
     }
 
     /// The lane's node, made now if need be.

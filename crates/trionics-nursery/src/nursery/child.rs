@@ -551,6 +551,11 @@ impl Member {
         })
     }
 
+    /// A waker of the member.
+    pub(crate) fn waker(&self) -> Waker {
+        Waker::clone(&self.uncounted_waker())
+    }
+
     /// A waker that is not counted; to be used while this member is.
     #[inline]
     fn uncounted_waker(&self) -> ManuallyDrop<Waker> {

@@ -21,6 +21,7 @@ use crate::{
     report::{FrameInfo, FrameKind},
     scope::Name,
     sync::{AtomicBool, Mutex, Ordering, fence, lock},
+    tag::Tag,
     wake::wake_outside,
 };
 
@@ -181,6 +182,8 @@ impl Wake for Queue {
 /// What few members have.
 pub(crate) struct Cold {
     name: Option<Name>,
+    /// What the member runs for, and its node with it.
+    tag: Option<Arc<dyn Tag>>,
     /// The member's place in the scope tree, made when a frame opens inside it or when it is cancelled alone.
     node: OnceLock<Arc<Node>>,
     /// Its future is gone; it gets no place any more.
@@ -190,9 +193,10 @@ pub(crate) struct Cold {
 }
 
 impl Cold {
-    fn new(name: Option<Name>) -> Box<Self> {
+    fn new(name: Option<Name>, tag: Option<Arc<dyn Tag>>) -> Box<Self> {
         Box::new(Self {
             name,
+            tag,
             node: OnceLock::new(),
             over: Mutex::new(false),
             wait: UnsafeCell::new(None),
@@ -200,7 +204,7 @@ impl Cold {
     }
 
     pub(crate) fn named(name: Name) -> Box<Self> {
-        Self::new(Some(name))
+        Self::new(Some(name), None)
     }
 }
 
@@ -212,12 +216,25 @@ impl Member {
 
     /// Makes room for a node, unless the member is over.
     pub(super) fn cold_or_new(&self) -> Option<&Cold> {
-        self.cold().get_or_init(|| Some(Cold::new(None))).as_deref()
+        self.cold()
+            .get_or_init(|| Some(Cold::new(None, None)))
+            .as_deref()
     }
 
     #[inline]
     pub(crate) fn known_node(&self) -> Option<&Arc<Node>> {
         self.known_cold()?.node.get()
+    }
+
+    /// Says what the member runs for; before anybody else sees the member, which has no name.
+    pub(crate) fn set_tag(&self, tag: Arc<dyn Tag>) {
+        let set = self.cold().set(Some(Cold::new(None, Some(tag))));
+        assert!(set.is_ok(), "a new member");
+    }
+
+    /// What the member runs for, if that was said of itself.
+    pub(crate) fn tag(&self) -> Option<&Arc<dyn Tag>> {
+        self.known_cold()?.tag.as_ref()
     }
 
     /// The member's node, made now if need be; the caller is polling the member.
@@ -233,6 +250,9 @@ impl Member {
     fn make_node(&self, cold: &Cold, nursery: &Arc<Node>) {
         if cold.node.get().is_none() {
             let node = Node::named(self.kind(), self.location(), cold.name.clone());
+            if let Some(tag) = &cold.tag {
+                node.set_tag(Arc::clone(tag));
+            }
             node.note_poll();
             node.attach(Some(Arc::clone(nursery)), true);
             let node = cold.node.get_or_init(|| node);
@@ -252,7 +272,7 @@ impl Member {
     }
 
     /// The block that the member provided to has ended: what follows is an exit.
-    pub(super) fn begin_exit(&self) {
+    pub(crate) fn begin_exit(&self) {
         self.set_exiting();
         if let Some(node) = self.known_node() {
             node.begin_exit_alone();

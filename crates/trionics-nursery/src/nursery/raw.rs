@@ -20,10 +20,11 @@ use super::{
     member::{Member, Queue},
 };
 use crate::{
-    block::{Block, Host},
+    block::Block,
     current,
     deadline::{self, Limit},
     frame::{Frame, Grace, RETURNS_ONCE, begin_poll, decide, drop_body, report_at},
+    host::Host,
     node::{CountedLive, Node},
     report::{FrameInfo, FrameKind, Report, drop_payload, panic_message},
     scope::Name,
