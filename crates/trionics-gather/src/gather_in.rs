@@ -324,7 +324,9 @@ impl<N, S: ContextSet> fmt::Debug for EnterIn<N, S> {
 ///
 /// An exit is told [`Completed`](BlockEnd::Completed), or [`Panicked`](BlockEnd::Panicked) if the guard
 /// is dropped by a panic, or [`Cancelled`](BlockEnd::Cancelled) if the values had been
-/// [recalled](Self::recalled); [`leave`](Self::leave) tells what you choose.
+/// [recalled](Self::recalled); [`leave`](Self::leave) tells what you choose. A guard does not know that the code which
+/// holds it has failed, or was stopped by a scope of its own: where an exit must know, as that of a transaction, use
+/// [`gather_contexts`](crate::gather_contexts), or keep the guard outside of that code and `leave`.
 ///
 /// A nursery that is cancelled waits for the guards of its contexts, as it waits for everything that is
 /// in use: drop the guard. Code inside the nursery does so when it unwinds; code elsewhere is told by

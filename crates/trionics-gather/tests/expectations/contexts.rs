@@ -696,3 +696,44 @@ fn an_exit_reads_a_channel_to_its_end_that_the_block_has_held() {
     .unwrap();
     assert_eq!(notes.take(), ["from the block"; 4]);
 }
+
+/// tractor: a guard tells nobody why it goes: contexts in a nursery of the caller's see a normal end also where the caller is
+/// stopped by a limit of its own, unless it says otherwise.
+#[test]
+fn a_guard_that_goes_with_stopped_code_says_what_it_was_told_to() {
+    testing::run(async {
+        for is_careful in [false, true] {
+            let notes = Notes::new();
+            open_nursery(async |n: Nursery<'_, Word>| {
+                let notes = &notes;
+                let context = acm(async move |slot: Slot<()>| {
+                    let end = slot.provide(()).await;
+                    notes.add(format!("{end:?}"));
+                    Ok(())
+                });
+                let (_, guard) = gather_contexts_in(&n, (context,)).await?;
+                if is_careful {
+                    let used = move_on_after(SECOND, sleep(60 * SECOND)).await;
+                    guard.leave(if used.is_some() {
+                        BlockEnd::Completed
+                    } else {
+                        BlockEnd::Cancelled
+                    });
+                } else {
+                    let _ = move_on_after(SECOND, async move {
+                        let _guard = guard;
+                        sleep(60 * SECOND).await;
+                    })
+                    .await;
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+            assert_eq!(
+                notes.take(),
+                [if is_careful { "Cancelled" } else { "Completed" }]
+            );
+        }
+    });
+}

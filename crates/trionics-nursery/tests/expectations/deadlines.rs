@@ -614,3 +614,26 @@ fn a_grace_period_that_is_over_when_it_is_set_ends_what_waits() {
     assert!(task.is_woken());
     assert!(task.ends().is_err());
 }
+
+/// A grace period that the body sets by its nursery's scope counts for the nursery as one of its options does.
+#[test]
+fn a_grace_period_set_by_the_body_names_what_was_given_up() {
+    let reports = Reports::new();
+    let failure = testing::run(reports.settings().run(async {
+        let outcome = open_nursery(async |n: Nursery<'_, Word>| {
+            n.cancel_scope().set_exit_grace(3 * SECOND);
+            n.named("hangs").start_soon(shield(never()).map(Ok));
+            n.start_soon(shield(sleep(2 * SECOND)).map(Ok));
+            sleep(SECOND).await;
+            n.cancel("stop");
+            never().await;
+            Ok(())
+        })
+        .await;
+        assert_eq!(testing::elapsed(), 4 * SECOND);
+        outcome.unwrap_err()
+    }));
+    assert!(format!("{failure:#}").contains("hangs"), "{failure:#}");
+    // The child, and the shield in it.
+    assert_eq!(reports.take().len(), 2);
+}

@@ -955,3 +955,76 @@ fn what_has_returned_lets_go_of_what_it_holds() {
     }));
     assert_eq!(ends(outcome.unwrap()).unwrap(), 3);
 }
+
+/// tokio's JoinSet after `abort_all`: the stream of results tells of each child, those that had ended first.
+#[test]
+fn results_tell_of_each_child_after_a_cancel() {
+    let outcome = ends(open_nursery(async |n: Nursery<'_, Word>| {
+        let (sink, mut results) = n.results();
+        for number in 0..6 {
+            n.spawn_into(&sink, async move {
+                if number % 2 == 1 {
+                    never().await;
+                }
+                Ok(number)
+            });
+        }
+        pause().await;
+        n.cancel("enough");
+        let mut told = Vec::new();
+        shield(async {
+            while let Some(result) = results.next().await {
+                told.push(result);
+            }
+        })
+        .await;
+        Ok(told)
+    }));
+    let cancelled = Err(ChildEnded::Cancelled);
+    assert_eq!(
+        outcome.unwrap(),
+        [Ok(0), Ok(2), Ok(4), cancelled, cancelled, cancelled]
+    );
+}
+
+/// Kotlin's supervisorScope and moro's `terminate`: a failure that was held back outranks the value that ends the nursery.
+#[test]
+fn a_supervising_nursery_that_is_finished_still_reports_its_failures() {
+    let outcome = ends(NurseryOptions::new().supervise().open_finishing(
+        async |n: Nursery<'_, Word>, finish: Finish<u32>| {
+            n.start_soon(async { Err("held back".into()) });
+            n.wait_idle().await;
+            match finish.finish(7).await {}
+        },
+    ));
+    assert_eq!(errors(&outcome.unwrap_err()), ["held back"]);
+}
+
+/// trio: a body that waits in a nested nursery for a child of the outer one, which fails: the inner nursery unwinds with its
+/// children, and the failure comes out once.
+#[test]
+fn a_body_that_waits_further_in_is_stopped_by_a_failing_child() {
+    let notes = Notes::new();
+    let failure = ends(open_nursery(async |outer: Nursery<'_, Word>| {
+        let fails = outer.spawn(async {
+            pause().await;
+            Err::<(), _>("outer child".into())
+        });
+        open_nursery(async |inner: Nursery<'_, Word>| {
+            inner.start_soon(async {
+                let _guard = notes.on_drop("inner child");
+                shield(pause()).await;
+                never().await;
+                Ok(())
+            });
+            let _ = fails.await;
+            never().await;
+            Ok(())
+        })
+        .await
+    }))
+    .unwrap_err();
+    assert_eq!(errors(&failure), ["outer child"]);
+    assert_eq!(failure.leaves().count(), 1);
+    assert_eq!(notes.take(), ["inner child"]);
+}
