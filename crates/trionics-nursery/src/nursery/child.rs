@@ -71,7 +71,7 @@ mod ready;
 use self::arena::Place;
 pub(crate) use self::{
     crew::{Crew, Door, Removed, Running, Seat, ToDo, Turn},
-    placed::{CurrentAway, Elsewhere, Part, Share},
+    placed::{AwayMember, CurrentAway, Elsewhere, Part, Share},
     ready::Ready,
 };
 

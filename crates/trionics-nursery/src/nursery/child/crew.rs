@@ -891,9 +891,9 @@ impl<C: ?Sized> Door<C> {
         }
     }
 
-    /// Starts a child that runs elsewhere, unless the nursery has closed: then what was to be shared comes back as an error.
+    /// Starts a child that runs elsewhere, unless the nursery has closed: then `Err` gives the reference for whoever runs it.
     ///
-    /// `know` gets it before the nursery does.
+    /// `list` gets it before the nursery does. What comes back are references for whoever runs it, and for its handle.
     #[inline]
     pub(crate) fn place<T: Elsewhere>(
         &self,
@@ -901,19 +901,19 @@ impl<C: ?Sized> Door<C> {
         location: &'static Location<'static>,
         rests: bool,
         shared: T,
-        know: impl FnOnce(&Share<T>),
-    ) -> Result<Share<T>, Share<T>>
+        list: impl FnOnce(Share<T>),
+    ) -> Result<(Share<T>, Share<T>), Share<T>>
     where
         C: Future<Output = T::Output>,
     {
         let place = self.take_place(Share::<T>::LAYOUT);
-        let (share, child) = Share::new(&self.queue, place, name, location, rests, shared);
-        know(&share);
+        let (shares, child) = Share::new(&self.queue, place, name, location, rests, shared);
+        list(shares.list);
         match self.push_checked(child) {
-            Ok(()) => Ok(share),
+            Ok(()) => Ok((shares.runner, shares.handle)),
             Err(refused) => {
                 drop(refused);
-                Err(share)
+                Err(shares.runner)
             }
         }
     }
