@@ -68,7 +68,7 @@ mod crew;
 mod placed;
 mod ready;
 
-use self::arena::Place;
+use self::{arena::Place, placed::Shares};
 pub(crate) use self::{
     crew::{Crew, Door, Removed, Running, Seat, ToDo, Turn},
     placed::{AwayMember, CurrentAway, Elsewhere, Part, Share},

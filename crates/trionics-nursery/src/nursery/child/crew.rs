@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     BODY, Child, ELSEWHERE, ENDED, Elsewhere, Fits, Header, KEEPS_QUEUE, Member, NewChild, ONE,
-    QUEUED, Queue, RESTS, Share, WELL, Wait, Whereabouts,
+    QUEUED, Queue, RESTS, Share, Shares, WELL, Wait, Whereabouts,
     arena::Place,
     drop_future, keep_queue, poll_in_place,
     ready::{Fifo, KnownWaker, Polling},
@@ -754,7 +754,7 @@ pub(crate) enum ToDo {
 impl<C: ?Sized> Running<'_, C> {
     /// What is to be done; a child that is not polled has had its turn with this.
     #[inline]
-    pub(crate) fn to_do(&mut self) -> ToDo {
+    pub(crate) fn begin_turn(&mut self) -> ToDo {
         let word = self.child.header().word.load(Ordering::Acquire);
         if word & ELSEWHERE == 0 {
             return ToDo::Poll;
@@ -906,8 +906,9 @@ impl<C: ?Sized> Door<C> {
     where
         C: Future<Output = T::Output>,
     {
-        let place = self.take_place(Share::<T>::LAYOUT);
-        let (shares, child) = Share::new(&self.queue, place, name, location, rests, shared);
+        let place = self.take_place(Shares::<T>::LAYOUT);
+        let (shares, child) =
+            Shares::of_new_child(&self.queue, place, name, location, rests, shared);
         list(shares.list);
         match self.push_checked(child) {
             Ok(()) => Ok((shares.runner, shares.handle)),

@@ -91,7 +91,7 @@ impl<T> Deref for Share<T> {
     fn deref(&self) -> &T {
         // SAFETY: it is a member of a `Placed<T>`, there as long as this reference (invariant 1), and what is shared stays
         // until the last one goes (invariant 11).
-        unsafe { &self.member.header.cast::<Placed<T>>().as_ref().shared }
+        unsafe { &(*self.member.header.cast::<Placed<T>>().as_ptr()).shared }
     }
 }
 
@@ -157,7 +157,7 @@ impl<T: Elsewhere> Placed<T> {
     #[inline]
     unsafe fn shared<'a>(header: NonNull<Header>) -> &'a T {
         // SAFETY: the caller's; nobody has more than a shared reference to it.
-        unsafe { &header.cast::<Self>().as_ref().shared }
+        unsafe { &(*header.cast::<Self>().as_ptr()).shared }
     }
 
     unsafe fn poll(header: NonNull<Header>, _: &mut Context<'_>, out: *mut ()) {
@@ -201,7 +201,17 @@ impl<T: Elsewhere> Placed<T> {
     }
 }
 
-impl<T: Elsewhere> Share<T> {
+/// The references to a new child that runs elsewhere.
+pub(super) struct Shares<T> {
+    /// For the list of those that are away.
+    pub(super) list: Share<T>,
+    /// For whoever runs it.
+    pub(super) runner: Share<T>,
+    /// For its handle.
+    pub(super) handle: Share<T>,
+}
+
+impl<T: Elsewhere> Shares<T> {
     pub(super) const LAYOUT: Layout = Layout::new::<Placed<T>>();
 
     /// A child `of` a nursery whose children's outputs are those of `C`, with one reference for each who will have one: one that
@@ -209,14 +219,14 @@ impl<T: Elsewhere> Share<T> {
     ///
     /// A `place` is one for [`LAYOUT`](Self::LAYOUT).
     #[inline]
-    pub(super) fn new<C: ?Sized + Future<Output = T::Output>>(
+    pub(super) fn of_new_child<C: ?Sized + Future<Output = T::Output>>(
         of: &Arc<Queue>,
         place: Option<Place>,
         name: Option<Name>,
         location: &'static Location<'static>,
         rests: bool,
         shared: T,
-    ) -> (Shares<T>, Child<C>) {
+    ) -> (Self, Child<C>) {
         let (at, units) = match place {
             Some(place) => (place.at.cast(), place.units),
             None => (
@@ -235,11 +245,11 @@ impl<T: Elsewhere> Share<T> {
         unsafe { at.write(Placed { header, shared }) };
         // Four references: the one with which a header begins, and those that were counted just now.
         let member = || Member { header: at.cast() };
-        let share = || Self {
+        let share = || Share {
             member: member(),
             shared: PhantomData,
         };
-        let shares = Shares {
+        let shares = Self {
             list: share(),
             runner: share(),
             handle: share(),
@@ -250,14 +260,4 @@ impl<T: Elsewhere> Share<T> {
         };
         (shares, child)
     }
-}
-
-/// The references to a new child that runs elsewhere.
-pub(crate) struct Shares<T> {
-    /// For the list of those that are away.
-    pub(crate) list: Share<T>,
-    /// For whoever runs it.
-    pub(crate) runner: Share<T>,
-    /// For its handle.
-    pub(crate) handle: Share<T>,
 }

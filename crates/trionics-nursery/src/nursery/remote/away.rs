@@ -120,8 +120,10 @@ impl Away {
 impl Wake for Away {
     fn wake(self: Arc<Self>) {
         // What comes while this looks finds the waker, and what came before is seen by whoever is woken.
-        if !self.stand_in.is_retired() {
-            self.listen();
+        self.listen();
+        if self.stand_in.is_retired() {
+            // The waker would keep its owner.
+            drop(self.stand_in.take_waker());
         }
         let mut wakers = WakeList::new();
         for child in self.all() {
