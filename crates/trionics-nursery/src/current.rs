@@ -51,7 +51,7 @@ impl Current {
             Self::Node(node) => Some(Arc::clone(node)),
             Self::Member(member) => Some(Arc::clone(member.node())),
             Self::Lane(lane) => lane.node(),
-            Self::Away(child) => child.remote().node_unless_over(),
+            Self::Away(child) => child.node_unless_over(),
         }
     }
 
@@ -64,7 +64,7 @@ impl Current {
                 known.or_else(|| member.known_nursery()).cloned()
             }
             Self::Lane(lane) => lane.nearest_node(),
-            Self::Away(child) => Some(Arc::clone(child.remote().nearest_node())),
+            Self::Away(child) => Some(Arc::clone(child.nearest_node())),
         }
     }
 
@@ -85,7 +85,7 @@ impl Current {
             Self::Node(node) => Some(node.address()),
             Self::Member(member) => member.known_node().map(|node| node.address()),
             Self::Lane(lane) => lane.known_address(),
-            Self::Away(child) => child.remote().known_node().map(|node| node.address()),
+            Self::Away(child) => child.known_node().map(|node| node.address()),
         }
     }
 }
@@ -105,7 +105,7 @@ impl Current {
                 }
             },
             Self::Lane(lane) => lane.is_effective(),
-            Self::Away(child) => child.remote().nearest_node().is_effective(),
+            Self::Away(child) => child.nearest_node().is_effective(),
         }
     }
 
@@ -121,7 +121,7 @@ impl Current {
                 }
             },
             Self::Lane(lane) => lane.is_effective_soon(),
-            Self::Away(child) => child.remote().nearest_node().is_effective_soon(),
+            Self::Away(child) => child.nearest_node().is_effective_soon(),
         }
     }
 
@@ -136,7 +136,7 @@ impl Current {
                     .is_some_and(|node| node.is_requested()),
             },
             Self::Lane(lane) => lane.is_requested(),
-            Self::Away(child) => child.remote().nearest_node().is_requested(),
+            Self::Away(child) => child.nearest_node().is_requested(),
         }
     }
 }

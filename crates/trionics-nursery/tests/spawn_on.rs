@@ -709,6 +709,127 @@ fn rule_7_a_scope_out_of_grace_waits_for_executors_deep_inside() {
     assert!(probe.ends().is_err());
 }
 
+/// Rule 7: the same for children that the executor has not polled, and that have no frame inside; each is named once.
+#[test]
+fn rule_7_the_end_of_a_grace_period_reaches_children_without_frames() {
+    let shelf = Shelf::new();
+    let clock = VirtualClock::new();
+    let notes = Notes::new();
+    let reports = Reports::new();
+    let mut probe = Probe::new(
+        reports.settings().clock(clock.clone()).run(
+            NurseryOptions::new()
+                .exit_grace(Duration::from_secs(5))
+                .open(async |n: Nursery<'_, Word>| {
+                    for name in ["one", "two"] {
+                        let noted = notes.clone();
+                        n.named(name).start_soon_on(&shelf, async move {
+                            noted.add("polled");
+                            forever().await
+                        });
+                    }
+                    n.cancel("shut down");
+                    forever().await
+                }),
+        ),
+    );
+    probe.waits();
+    for _ in 0..3 {
+        clock.advance(Duration::from_secs(5));
+        probe.waits();
+    }
+    shelf.run();
+    let failure = format!("{:#}", probe.ends().unwrap_err());
+    assert!(notes.take().is_empty(), "dropped at the next poll");
+    let given_up: Vec<_> = reports
+        .take()
+        .into_iter()
+        .map(|report| match report {
+            Report::OutOfGrace(frame) => frame.name().unwrap_or_default().to_owned(),
+            other => panic!("{other}"),
+        })
+        .collect();
+    assert_eq!(given_up, ["one", "two"]);
+    assert!(
+        failure.contains("one") && failure.contains("two"),
+        "{failure}"
+    );
+}
+
+/// Nobody has to poll the nursery for a cancellation to come to its children, whether frames are open in them or not; and a
+/// nursery that nobody polls is given up on once they have ended.
+#[test]
+fn a_cancellation_reaches_children_whose_nursery_nobody_polls() {
+    let shelf = Shelf::new();
+    let clock = VirtualClock::new();
+    let notes = Notes::new();
+    let reports = Reports::new();
+    let scope = CancelScope::new();
+    let mut probe = Probe::new(
+        reports
+            .settings()
+            .clock(clock.clone())
+            .run(scope.run(async {
+                let mut nursery = Box::pin(open_nursery(async |n: Nursery<'_, Word>| {
+                    for has_frame in [false, true] {
+                        let noted = notes.clone();
+                        n.start_soon_on(&shelf, async move {
+                            let _gone = noted.on_drop(if has_frame { "framed" } else { "bare" });
+                            if has_frame {
+                                CancelScope::new().run(forever()).await.unwrap()
+                            } else {
+                                forever().await
+                            }
+                        });
+                    }
+                    forever().await
+                }));
+                // Its waker wakes nobody: nobody polls it again.
+                let polled = nursery
+                    .as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()));
+                assert!(polled.is_pending());
+                never().await;
+            })),
+    );
+    probe.waits();
+    shelf.run();
+    scope.cancel("shut down");
+    for _ in 0..8 {
+        clock.advance(Duration::from_secs(1));
+        probe.waits();
+    }
+    assert!(notes.take().is_empty());
+    shelf.run();
+    assert_eq!(notes.take(), ["bare", "framed"]);
+    for _ in 0..3 {
+        clock.advance(Duration::from_secs(1));
+    }
+    assert!(probe.ends().is_err());
+}
+
+/// A value that no handle waits for any more is dropped by then, wherever it is.
+#[test]
+fn a_value_goes_with_its_handle() {
+    let shelf = Shelf::new();
+    let notes = Notes::new();
+    let (early, late) = (Drawer::new(), Drawer::new());
+    let mut probe = Probe::new(open_nursery(async |n: Nursery<'_, Word>| {
+        for (name, drawer) in [("early", &early), ("late", &late)] {
+            let noted = notes.clone();
+            drawer.put(n.spawn_on(&shelf, async move { Ok(noted.on_drop(name)) }));
+        }
+        Ok(())
+    }));
+    probe.waits();
+    drop(early.take());
+    shelf.run();
+    assert_eq!(notes.take(), ["early"]);
+    drop(late.take());
+    assert_eq!(notes.take(), ["late"]);
+    probe.ends().unwrap();
+}
+
 /// The scope of a child on an executor is the tree's: clocks, cancellations, reports go through.
 #[test]
 fn scopes_nest_across_executors() {

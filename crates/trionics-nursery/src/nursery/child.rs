@@ -69,10 +69,10 @@ mod exclusive;
 mod placed;
 mod ready;
 
-use self::arena::Place;
+use self::{arena::Place, placed::Shares};
 pub(crate) use self::{
     crew::{Crew, Door, Removed, Running, Seat, ToDo, Turn},
-    placed::{CurrentAway, Elsewhere, Part, Share},
+    placed::{AwayMember, CurrentAway, Elsewhere, Part, Share},
     ready::Ready,
 };
 

@@ -937,7 +937,7 @@ fn poll_child<C, E>(mut child: Running<'_, C>) -> Option<Ended<E>>
 where
     C: ?Sized + Future<Output = Result<(), Failure<E>>>,
 {
-    match child.to_do() {
+    match child.begin_turn() {
         ToDo::Poll => {}
         ToDo::Nothing => return None,
         ToDo::End => {

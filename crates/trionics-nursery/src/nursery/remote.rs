@@ -64,22 +64,22 @@ where
     let admitted = shared.limit().is_none();
     let line = Line::new(away, name.clone(), location, value, admitted);
     let placed = shared.place(name, location, line, |line| {
-        line.set_key(away.add(Share::clone(line).into_part(|line| line as _)));
-        if away.nursery().shows_children() {
-            line.node_unless_over();
-        }
+        away.add(line);
     });
-    let line = placed.map_err(|line| line.refuse()).ok()?;
+    let (line, handle) = placed.map_err(|line| line.refuse()).ok()?;
+    if away.nursery().shows_children() {
+        line.node_unless_over();
+    }
     let task = OnExecutor {
         body: Some(child),
         frame: None,
-        line: Share::clone(&line),
+        line,
         was_polled: false,
         over: false,
     };
     let _outside = current::clear();
     spawner.spawn(task);
-    Some(Remotely { line })
+    Some(Remotely { line: handle })
 }
 
 pin_project! {

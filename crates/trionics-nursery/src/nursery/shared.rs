@@ -296,8 +296,8 @@ impl<C: ?Sized> Shared<C> {
         name: Option<Name>,
         location: &'static Location<'static>,
         shared: T,
-        know: impl FnOnce(&Share<T>),
-    ) -> Result<Share<T>, Share<T>>
+        list: impl FnOnce(Share<T>),
+    ) -> Result<(Share<T>, Share<T>), Share<T>>
     where
         C: Future<Output = T::Output>,
     {
@@ -305,7 +305,7 @@ impl<C: ?Sized> Shared<C> {
         self.count().add(inside);
         // Who waits for room is told by a poll that there is some.
         let rests = self.limit().is_none();
-        let placed = self.door.place(name, location, rests, shared, know);
+        let placed = self.door.place(name, location, rests, shared, list);
         if placed.is_err() {
             self.count().take_back(inside);
         }

@@ -23,8 +23,8 @@ const MAX_BYTES: usize = 512;
 const UNIT: usize = 16;
 /// How many places the first chunk of a size has, …
 const FIRST_PLACES: usize = if TINY { 1 } else { 8 };
-/// … and at most how many bytes the places of a later one have, each of which has twice as many as the one before.
-const MAX_CHUNK: usize = if TINY { 1 } else { 4096 };
+/// … and at most how many a later one has, each of which has twice as many as the one before.
+const MAX_PLACES: usize = if TINY { 1 } else { 64 };
 /// How many chunks are looked at before a new one is made.
 const LOOKS: usize = 2;
 /// What `Chunk::gone` comes to when the arena has gone and then the last place.
@@ -254,8 +254,7 @@ impl Size {
     }
 
     fn new_chunk(&mut self, index: usize) -> NonNull<Chunk> {
-        let most = (MAX_CHUNK / self.bytes).max(1);
-        self.n_places = (self.n_places * 2).clamp(FIRST_PLACES, most.max(FIRST_PLACES));
+        self.n_places = (self.n_places * 2).clamp(FIRST_PLACES, MAX_PLACES);
         self.new_chunk_of(self.n_places, index)
     }
 

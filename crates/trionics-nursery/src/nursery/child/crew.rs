@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     BODY, Child, ELSEWHERE, ENDED, Elsewhere, Fits, Header, KEEPS_QUEUE, Member, NewChild, ONE,
-    QUEUED, Queue, RESTS, Share, WELL, Wait, Whereabouts,
+    QUEUED, Queue, RESTS, Share, Shares, WELL, Wait, Whereabouts,
     arena::Place,
     drop_future, end, keep_queue, poll_in_place,
     ready::{Fifo, KnownWaker, Polling},
@@ -766,7 +766,7 @@ pub(crate) enum ToDo {
 impl<C: ?Sized> Running<'_, C> {
     /// What is to be done; a child that is not polled has had its turn with this.
     #[inline]
-    pub(crate) fn to_do(&mut self) -> ToDo {
+    pub(crate) fn begin_turn(&mut self) -> ToDo {
         let word = self.child.header().word.load(Ordering::Acquire);
         if word & ELSEWHERE == 0 {
             return ToDo::Poll;
@@ -903,9 +903,9 @@ impl<C: ?Sized> Door<C> {
         }
     }
 
-    /// Starts a child that runs elsewhere, unless the nursery has closed: then what was to be shared comes back as an error.
+    /// Starts a child that runs elsewhere, unless the nursery has closed: then `Err` gives the reference for whoever runs it.
     ///
-    /// `know` gets it before the nursery does.
+    /// `list` gets it before the nursery does. What comes back are references for whoever runs it, and for its handle.
     #[inline]
     pub(crate) fn place<T: Elsewhere>(
         &self,
@@ -913,19 +913,20 @@ impl<C: ?Sized> Door<C> {
         location: &'static Location<'static>,
         rests: bool,
         shared: T,
-        know: impl FnOnce(&Share<T>),
-    ) -> Result<Share<T>, Share<T>>
+        list: impl FnOnce(Share<T>),
+    ) -> Result<(Share<T>, Share<T>), Share<T>>
     where
         C: Future<Output = T::Output>,
     {
-        let place = self.take_place(Share::<T>::LAYOUT);
-        let (share, child) = Share::new(&self.queue, place, name, location, rests, shared);
-        know(&share);
+        let place = self.take_place(Shares::<T>::LAYOUT);
+        let (shares, child) =
+            Shares::of_new_child(&self.queue, place, name, location, rests, shared);
+        list(shares.list);
         match self.push_checked(child) {
-            Ok(()) => Ok(share),
+            Ok(()) => Ok((shares.runner, shares.handle)),
             Err(refused) => {
                 drop(refused);
-                Err(share)
+                Err(shares.runner)
             }
         }
     }

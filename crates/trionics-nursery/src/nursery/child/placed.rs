@@ -2,7 +2,6 @@
 
 use std::{
     alloc::Layout,
-    fmt,
     future::Future,
     marker::PhantomData,
     mem::ManuallyDrop,
@@ -14,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Child, ELSEWHERE, Header, Member, Name, Queue, RESTS, Vtable,
+    Child, ELSEWHERE, Header, Member, Name, ONE, Queue, RESTS, Vtable,
     arena::{self, Place},
     keeper,
 };
@@ -55,8 +54,15 @@ impl<T> Share<T> {
     /// The part of what is shared that `pick` picks, with a reference to the child.
     pub(crate) fn into_part<U: ?Sized>(self, pick: impl FnOnce(&T) -> &U) -> Part<U> {
         let part = NonNull::from(pick(&self));
-        let Self { member, .. } = self;
-        Part { member, part }
+        Part {
+            _member: self.member,
+            part,
+        }
+    }
+
+    /// The child as those know it who do not care what is shared.
+    pub(crate) fn into_away(self) -> AwayMember {
+        AwayMember(self.member)
     }
 
     /// Runs `f` with this child as the current frame of the thread.
@@ -70,7 +76,9 @@ impl<T> Share<T> {
             }
         }
         // Not counted, as in `Member::as_current`.
-        let current = CurrentAway(self.member.uncounted());
+        let current = CurrentAway(ManuallyDrop::new(AwayMember(Member {
+            header: self.member.header,
+        })));
         let _restore = Restore(current::swap(Some(Current::Away(current))));
         f()
     }
@@ -83,22 +91,14 @@ impl<T> Deref for Share<T> {
     fn deref(&self) -> &T {
         // SAFETY: it is a member of a `Placed<T>`, there as long as this reference (invariant 1), and what is shared stays
         // until the last one goes (invariant 11).
-        unsafe { &self.member.header.cast::<Placed<T>>().as_ref().shared }
-    }
-}
-
-impl<T> Clone for Share<T> {
-    fn clone(&self) -> Self {
-        Self {
-            member: self.member.clone(),
-            shared: PhantomData,
-        }
+        unsafe { &(*self.member.header.cast::<Placed<T>>().as_ptr()).shared }
     }
 }
 
 /// A part of what is shared with a child that runs elsewhere, with a reference to the child.
 pub(crate) struct Part<U: ?Sized> {
-    member: Member,
+    /// Keeps the part.
+    _member: Member,
     part: NonNull<U>,
 }
 
@@ -117,30 +117,28 @@ impl<U: ?Sized> Deref for Part<U> {
     }
 }
 
-impl<U: ?Sized> Clone for Part<U> {
-    fn clone(&self) -> Self {
-        Self {
-            member: self.member.clone(),
-            part: self.part,
-        }
-    }
-}
+/// A reference to a child that runs elsewhere, whatever is shared with it; one pointer wide.
+#[derive(Clone)]
+pub(crate) struct AwayMember(Member);
 
-impl<U: ?Sized> fmt::Debug for Part<U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Part").finish_non_exhaustive()
+impl Deref for AwayMember {
+    type Target = dyn Remote;
+
+    fn deref(&self) -> &(dyn Remote + 'static) {
+        let header = self.0.header;
+        // SAFETY: it is a member of a `Placed`, and there as long as this reference.
+        unsafe { (header.as_ref().vtable.remote)(header).as_ref() }
     }
 }
 
 /// A child that runs elsewhere and whose code runs on this thread: see [`Share::as_current`].
-pub(crate) struct CurrentAway(ManuallyDrop<Member>);
+pub(crate) struct CurrentAway(ManuallyDrop<AwayMember>);
 
-impl CurrentAway {
-    /// The child as those who run it know it.
-    pub(crate) fn remote(&self) -> &dyn Remote {
-        let header = self.0.header;
-        // SAFETY: the header is there, and what comes back is as long as this reference.
-        unsafe { (header.as_ref().vtable.remote)(header).as_ref() }
+impl Deref for CurrentAway {
+    type Target = AwayMember;
+
+    fn deref(&self) -> &AwayMember {
+        &self.0
     }
 }
 
@@ -159,7 +157,7 @@ impl<T: Elsewhere> Placed<T> {
     #[inline]
     unsafe fn shared<'a>(header: NonNull<Header>) -> &'a T {
         // SAFETY: the caller's; nobody has more than a shared reference to it.
-        unsafe { &header.cast::<Self>().as_ref().shared }
+        unsafe { &(*header.cast::<Self>().as_ptr()).shared }
     }
 
     unsafe fn poll(header: NonNull<Header>, _: &mut Context<'_>, out: *mut ()) {
@@ -203,14 +201,25 @@ impl<T: Elsewhere> Placed<T> {
     }
 }
 
-impl<T: Elsewhere> Share<T> {
+/// The references to a new child that runs elsewhere.
+pub(super) struct Shares<T> {
+    /// For the list of those that are away.
+    pub(super) list: Share<T>,
+    /// For whoever runs it.
+    pub(super) runner: Share<T>,
+    /// For its handle.
+    pub(super) handle: Share<T>,
+}
+
+impl<T: Elsewhere> Shares<T> {
     pub(super) const LAYOUT: Layout = Layout::new::<Placed<T>>();
 
-    /// A child `of` a nursery whose children's outputs are those of `C`; one that `rests` is polled only once it has ended.
+    /// A child `of` a nursery whose children's outputs are those of `C`, with one reference for each who will have one: one that
+    /// `rests` is polled only once it has ended.
     ///
     /// A `place` is one for [`LAYOUT`](Self::LAYOUT).
     #[inline]
-    pub(super) fn new<C: ?Sized + Future<Output = T::Output>>(
+    pub(super) fn of_new_child<C: ?Sized + Future<Output = T::Output>>(
         of: &Arc<Queue>,
         place: Option<Place>,
         name: Option<Name>,
@@ -228,19 +237,27 @@ impl<T: Elsewhere> Share<T> {
         let queue = NonNull::new(Arc::as_ptr(of).cast_mut()).expect("not null");
         let flags = ELSEWHERE | if rests { RESTS } else { 0 };
         let mut header = Header::new(Placed::<T>::VTABLE, flags, queue, name, location, units);
-        // What the crew owns in its place is the nursery's share.
+        // What the crew owns in its place is the nursery's part.
         header.owned.get_mut().has_future = true;
+        // Counted here, where it takes no exchange.
+        *header.word.get_mut() += 3 * ONE;
         // SAFETY: it is nobody else's.
         unsafe { at.write(Placed { header, shared }) };
-        let child = Child {
-            // The reference with which the header begins.
-            member: Member { header: at.cast() },
-            future: PhantomData,
-        };
-        let share = Self {
-            member: child.member.clone(),
+        // Four references: the one with which a header begins, and those that were counted just now.
+        let member = || Member { header: at.cast() };
+        let share = || Share {
+            member: member(),
             shared: PhantomData,
         };
-        (share, child)
+        let shares = Self {
+            list: share(),
+            runner: share(),
+            handle: share(),
+        };
+        let child = Child {
+            member: member(),
+            future: PhantomData,
+        };
+        (shares, child)
     }
 }

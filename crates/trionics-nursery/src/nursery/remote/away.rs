@@ -7,10 +7,10 @@ use std::{
 
 use slab::Slab;
 
-use super::line::Remote;
+use super::line::Line;
 use crate::{
     node::{Node, Nodeless},
-    nursery::child::Part,
+    nursery::child::{AwayMember, Share},
     report::FrameInfo,
     sync::{Mutex, lock},
     wake::WakeList,
@@ -29,7 +29,7 @@ pub(crate) struct Away {
 }
 
 struct List {
-    children: Slab<Part<dyn Remote>>,
+    children: Slab<AwayMember>,
     /// The nursery is over: the last child to leave takes the stand-in away.
     closed: bool,
 }
@@ -66,10 +66,13 @@ impl Away {
         &self.stand_in
     }
 
-    /// Takes a child in; returns the key by which it leaves.
-    pub(super) fn add(&self, child: Part<dyn Remote>) -> u32 {
-        let key = lock(&self.list).children.insert(child);
-        u32::try_from(key).expect("fewer children than that fit into memory")
+    /// Takes a child in.
+    pub(super) fn add<V: Send + 'static, E: Send + 'static>(&self, child: Share<Line<V, E>>) {
+        let mut list = lock(&self.list);
+        let place = list.children.vacant_entry();
+        let key = u32::try_from(place.key()).expect("fewer children than that fit into memory");
+        child.set_key(key);
+        place.insert(child.into_away());
     }
 
     /// A child is gone, and those who would look for it here have heard of that.
@@ -104,11 +107,11 @@ impl Away {
         }
     }
 
-    fn all(&self) -> Vec<Part<dyn Remote>> {
+    fn all(&self) -> Vec<AwayMember> {
         let list = lock(&self.list);
         list.children
             .iter()
-            .map(|(_, child)| Part::clone(child))
+            .map(|(_, child)| AwayMember::clone(child))
             .collect()
     }
 }
@@ -117,8 +120,10 @@ impl Away {
 impl Wake for Away {
     fn wake(self: Arc<Self>) {
         // What comes while this looks finds the waker, and what came before is seen by whoever is woken.
-        if !self.stand_in.is_retired() {
-            self.listen();
+        self.listen();
+        if self.stand_in.is_retired() {
+            // The waker would keep its owner.
+            drop(self.stand_in.take_waker());
         }
         let mut wakers = WakeList::new();
         for child in self.all() {

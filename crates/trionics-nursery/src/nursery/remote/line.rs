@@ -1,4 +1,4 @@
-//! The line between a child that runs elsewhere, its nursery, and its handle: one allocation for what the three share.
+//! The line between a child that runs elsewhere, its nursery, and its handle: what the three share.
 
 use std::{
     any::Any,
