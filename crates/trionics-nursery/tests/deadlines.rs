@@ -808,6 +808,18 @@ fn a_clock_may_use_the_scope_whose_time_it_tells() {
     *its_scope.lock().unwrap() = None;
 }
 
+/// A nursery in no scope gets its place when its body asks for its scope, in the same poll: else it would wait for ever for a
+/// deadline that nobody watches.
+#[test]
+fn a_nursery_in_no_scope_is_told_at_once_that_its_deadline_needs_a_clock() {
+    let mut probe = Probe::new(open_nursery(async |n: Nursery<'_, Word>| {
+        n.cancel_scope().set_timeout(SECOND);
+        never().await;
+        Ok(())
+    }));
+    assert!(probe.panics().contains("clock"));
+}
+
 /// A timer that ends too early does not: neither does it hang, nor does it stop anything before its time.
 #[test]
 fn a_clock_whose_timers_end_early_stops_nothing_early() {

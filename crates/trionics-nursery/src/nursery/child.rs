@@ -143,9 +143,10 @@ enum Whereabouts {
     Seated,
 }
 
-impl Owned {
-    fn is_seated(&self) -> bool {
-        self.where_it_is == Whereabouts::Seated
+impl Whereabouts {
+    /// Asked of the field alone: a reference to all of [`Owned`] would claim `next`, which may be somebody else's (invariant 5).
+    fn is_seated(self) -> bool {
+        self == Self::Seated
     }
 }
 
@@ -308,6 +309,18 @@ unsafe fn keeper(member: NonNull<Header>) -> Option<Arc<Queue>> {
     keeps.then(|| unsafe { Arc::from_raw(header.queue.as_ptr()) })
 }
 
+/// Whoever uses the queue finds it there (invariant 9). A model keeps one reference to it, which is not to be the last one.
+///
+/// # Safety
+///
+/// The member is there.
+#[cfg(trionics_shuttle)]
+unsafe fn assert_queue_is_there(member: NonNull<Header>) {
+    // SAFETY: the model keeps the queue; the copy is not dropped.
+    let queue = unsafe { ManuallyDrop::new(Arc::from_raw(member.as_ref().queue.as_ptr())) };
+    assert!(Arc::strong_count(&queue) > 1, "the queue has gone");
+}
+
 /// A child of a nursery, or its body, as the outside sees it; a clone is the same member.
 #[repr(transparent)]
 pub(crate) struct Member {
@@ -350,7 +363,11 @@ impl Member {
     #[inline]
     fn queue(&self) -> &Queue {
         // SAFETY: the caller's.
-        unsafe { self.header().queue.as_ref() }
+        unsafe {
+            #[cfg(trionics_shuttle)]
+            assert_queue_is_there(self.header);
+            self.header().queue.as_ref()
+        }
     }
 
     /// Runs `f` with what few members have and the nursery's node, unless the member is over, which it does not

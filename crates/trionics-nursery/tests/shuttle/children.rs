@@ -9,7 +9,7 @@ use std::{
 use shuttle::{sync::Mutex, thread};
 use trionics_nursery::{ChildHandle, Nursery, NurseryOptions, TaskStatus, open_nursery};
 
-use crate::tools::{Gate, block_on, explore};
+use crate::tools::{Gate, block_on, explore, is_lone_cancelled};
 
 /// Counts how often something of its kind was dropped.
 #[derive(Clone, Default)]
@@ -200,6 +200,36 @@ fn a_child_that_is_cancelled_alone_while_it_ends() {
         opener.join().unwrap();
         canceller.join().unwrap();
         let _ = over;
+    });
+}
+
+/// A nursery in no scope that waits is cancelled from another thread, which makes its place in the tree for that.
+#[test]
+fn a_nursery_in_no_scope_hears_that_it_is_cancelled() {
+    explore(|| {
+        let handles: Arc<Mutex<Option<Nursery<'static, ()>>>> = Arc::default();
+        let canceller = {
+            let handles = Arc::clone(&handles);
+            thread::spawn(move || {
+                let handle = loop {
+                    let handle = handles.lock().unwrap().clone();
+                    match handle {
+                        Some(handle) => break handle,
+                        None => thread::yield_now(),
+                    }
+                };
+                handle.cancel("on another thread");
+            })
+        };
+        let outcome = block_on(open_nursery({
+            let handles = Arc::clone(&handles);
+            async move |n: Nursery<'static, ()>| {
+                *handles.lock().unwrap() = Some(n);
+                std::future::pending::<Result<(), _>>().await
+            }
+        }));
+        assert!(is_lone_cancelled(&outcome.unwrap_err()));
+        canceller.join().unwrap();
     });
 }
 

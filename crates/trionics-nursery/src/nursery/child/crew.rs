@@ -101,6 +101,9 @@ impl<C: ?Sized> Crew<C> {
     pub(crate) fn new(queue: Queue) -> Self {
         let mut queue = Arc::new(queue);
         let body = Member::body(&mut queue);
+        // For `assert_queue_is_there`.
+        #[cfg(trionics_shuttle)]
+        mem::forget(Arc::clone(&queue));
         let mut batch = Fifo::default();
         // SAFETY: it is new, and counts as queued; the crew has it until it is closed.
         unsafe {
@@ -152,7 +155,7 @@ impl<C: ?Sized> Crew<C> {
     #[inline]
     pub(crate) fn has_body(&self) -> bool {
         // SAFETY: owned (invariant 2).
-        unsafe { (*self.body.owned()).is_seated() }
+        unsafe { (*self.body.owned()).where_it_is.is_seated() }
     }
 
     /// Nobody sits here, and nobody is known to come.
@@ -290,7 +293,7 @@ impl<C: ?Sized> Crew<C> {
             let header = unsafe { member.as_ref() };
             // SAFETY: what came from the stack or sits here is the crew's to read (invariant 2).
             let owned = unsafe { &*header.owned.get() };
-            if !owned.is_seated() {
+            if !owned.where_it_is.is_seated() {
                 // SAFETY: it was removed while it was in the queue, which has held it since (invariant 1).
                 drop(unsafe { Member::counted(member) });
                 continue;

@@ -203,7 +203,11 @@ impl Ready {
     fn push(&self, member: NonNull<Header>) -> Result<Option<Waker>, Closed> {
         self.change(|head| {
             // SAFETY: `next` is ours until the member is in the stack (invariant 5).
-            unsafe { (*member.as_ref().owned.get()).next = member_at(head) };
+            unsafe {
+                #[cfg(trionics_shuttle)]
+                super::assert_queue_is_there(member);
+                (*member.as_ref().owned.get()).next = member_at(head);
+            }
             member.as_ptr()
         })
     }
