@@ -116,6 +116,8 @@ pub(crate) struct Place<K, T, E> {
     has_opened: bool,
     /// The context or the service wants to end: nobody joins, and who is there is asked to leave.
     is_evicted: bool,
+    /// The time for leases to be left is over.
+    waits_for_blocks_only: bool,
     /// The ticket of the last user, who waits for the end of the exit.
     listener: Option<usize>,
     /// Users' blocks, which are cancelled when the place is evicted.
@@ -181,7 +183,7 @@ pub(crate) enum Usage {
 /// What the service has to do next.
 pub(crate) enum Work<E> {
     SetUp(usize, u64),
-    Unheard(Trouble<E>),
+    Unheard(Vec<Trouble<E>>),
     /// The cache is closed, and nothing is left.
     Nothing,
 }
@@ -233,6 +235,20 @@ impl<K, T, E> State<K, T, E> {
         ticket.outcome = Some(outcome);
     }
 
+    /// Who in the queue of a place has the miss, or hears of the failure: the first who does not only look.
+    fn opener(&self, at: usize) -> Option<usize> {
+        let first = self.places[at].line.first();
+        let mut next = first;
+        while let Some(id) = next {
+            let ticket = &self.tickets[id];
+            if !ticket.only_looks {
+                return Some(id);
+            }
+            next = ticket.next();
+        }
+        first
+    }
+
     /// Gives everybody in the queue of a place a share; returns how many they were.
     ///
     /// No share is left over: it would count as a user until it is dropped.
@@ -240,16 +256,17 @@ impl<K, T, E> State<K, T, E> {
         &mut self,
         at: usize,
         tenure: Arc<Tenure<K, T, E>>,
-        first_hits: bool,
+        all_hit: bool,
         effects: &mut Effects<K, T, E>,
     ) -> usize {
         let n_users = self.places[at].line.len();
         effects.reserve(n_users);
+        let opener = self.opener(at).filter(|_| !all_hit);
         let shares = std::iter::repeat_n(tenure, n_users);
         let mut next = self.places[at].line.take_all();
-        for (index, share) in shares.enumerate() {
+        for share in shares {
             if let Some(id) = next {
-                let hit = first_hits || index > 0;
+                let hit = opener != Some(id);
                 next = self.tickets[id].leave_line();
                 self.deliver(id, Outcome::Lease(share, hit), effects);
             }
@@ -289,6 +306,7 @@ impl<K, T, E> State<K, T, E> {
         place.generation = number;
         place.has_opened = false;
         place.is_evicted = false;
+        place.waits_for_blocks_only = false;
         place.phase = Phase::WithoutRoom;
         self.without_room.insert(number, at);
         self.admit(capacity, effects);
@@ -342,6 +360,15 @@ impl<K, T, E> Place<K, T, E> {
     fn supersede(&mut self) {
         self.indexed = false;
         self.identity.supersede(self.generation);
+    }
+
+    /// The exit may begin although there are leases, unless there are blocks.
+    fn go_on_without_leases(&mut self) -> bool {
+        let goes_on = self.blocks.is_empty() && matches!(self.phase, Phase::Open { .. });
+        if goes_on {
+            self.phase = Phase::Leaving { released: true };
+        }
+        goes_on
     }
 }
 
@@ -489,6 +516,14 @@ where
             }
             let terms = tenure.terms();
             let new = terms.place;
+            if state
+                .place(new, terms.generation)
+                .is_none_or(|place| place.is_evicted)
+            {
+                // It has ended by itself meanwhile, and replaces nothing.
+                effects.push(Effect::Key(key));
+                return true;
+            }
             match self.index.place(hash, &key) {
                 Some(old) => {
                     self.index.redirect(hash, old, new);
@@ -508,6 +543,9 @@ where
                             state.remove_place(old, &self.index, effects);
                         }
                         Phase::Leaving { .. } | Phase::Opening { unwanted: true } => {
+                            state.dismiss_all(old, effects);
+                        }
+                        Phase::Open { .. } if state.places[old].is_evicted => {
                             state.dismiss_all(old, effects);
                         }
                         _ => {}
@@ -549,6 +587,7 @@ where
             set_up: None,
             has_opened: false,
             is_evicted: false,
+            waits_for_blocks_only: false,
             listener: None,
             blocks: Slab::new(),
             task: None,
@@ -848,14 +887,14 @@ impl<K, T, E> Core<K, T, E> {
         });
     }
 
-    /// The exit waits no longer for those who were asked to leave.
-    pub(crate) fn give_up_users(&self, at: usize, generation: u64) {
+    /// The exit waits no longer for leases whose holders were asked to leave, but still for blocks.
+    pub(crate) fn give_up_leases(&self, at: usize, generation: u64) {
         self.change(|state, _| {
             if let Some(place) = state.place(at, generation)
                 && place.is_evicted
-                && matches!(place.phase, Phase::Open { .. })
             {
-                place.phase = Phase::Leaving { released: true };
+                place.waits_for_blocks_only = true;
+                place.go_on_without_leases();
             }
         });
     }
@@ -870,6 +909,7 @@ impl<K, T, E> Core<K, T, E> {
             let usage = match place.phase {
                 Phase::Idle { since, .. } => Usage::Idle(since, place.keep_alive),
                 Phase::Leaving { released: false } => Usage::InUse,
+                Phase::Open { .. } if place.waits_for_blocks_only => Usage::InUse,
                 Phase::Open { .. } if place.is_evicted => Usage::Detached,
                 Phase::Open { .. } => Usage::InUse,
                 _ => Usage::Left,
@@ -899,6 +939,9 @@ impl<K, T, E> Core<K, T, E> {
         self.change(|state, effects| {
             if let Some(place) = state.place(at, generation) {
                 effects.extend((place.blocks.try_remove(id)).map(Effect::Scope));
+                if place.waits_for_blocks_only && place.go_on_without_leases() {
+                    effects.wake(place.task.take());
+                }
             }
         });
     }
@@ -914,8 +957,8 @@ impl<K, T, E> Core<K, T, E> {
     /// What the service has to do next.
     pub(crate) fn poll_work(&self, waker: Waker) -> Poll<Work<E>> {
         self.change(|state, effects| {
-            if let Some(trouble) = state.unheard.pop() {
-                Poll::Ready(Work::Unheard(trouble))
+            if !state.unheard.is_empty() {
+                Poll::Ready(Work::Unheard(mem::take(&mut state.unheard)))
             } else if let Some((at, number)) = state.requests.pop_front() {
                 Poll::Ready(Work::SetUp(at, number))
             } else if state.closed && state.places.is_empty() && state.n_undelivered == 0 {
@@ -1078,15 +1121,17 @@ impl<K, T, E> Core<K, T, E> {
         shared: &mut Option<(Failure<E>, Vec<(usize, u64)>)>,
         effects: &mut Effects<K, T, E>,
     ) -> Option<Trouble<E>> {
-        let Some(opener) = state.places[at].line.first() else {
+        let Some(opener) = state.opener(at) else {
             return Some(trouble);
         };
         match trouble {
             Trouble::Failure(failure) if self.settings.share_failure.is_some() => {
                 let mut all = Vec::new();
-                while let Some(id) = state.places[at].line.first() {
+                let mut next = Some(opener);
+                while let Some(id) = next {
                     state.places[at].line.remove(id, &mut state.tickets);
                     all.push((id, state.tickets[id].serial));
+                    next = state.places[at].line.first();
                 }
                 *shared = Some((failure, all));
             }
@@ -1095,36 +1140,38 @@ impl<K, T, E> Core<K, T, E> {
         None
     }
 
-    /// Gives copies of a failure to all these tickets, the original to the first.
+    /// Gives copies of a failure to all these tickets, the original to the first that is still there.
     fn share(&self, failure: Failure<E>, all: Vec<(usize, u64)>) {
         let copy = self.settings.share_failure.expect("it is shared");
-        let mut troubles: Vec<Trouble<E>> = all
+        let mut outcomes: Vec<Outcome<K, T, E>> = all
             .iter()
             .skip(1)
             .map(
                 |_| match catch_unwind(AssertUnwindSafe(|| copy(&failure))) {
-                    Ok(copy) => Trouble::Failure(copy),
-                    Err(payload) => Trouble::Panic(payload),
+                    Ok(copy) => Outcome::Copy(copy),
+                    Err(payload) => Outcome::Failed(Trouble::Panic(payload)),
                 },
             )
             .collect();
-        troubles.push(Trouble::Failure(failure));
+        let mut original = Some(Trouble::Failure(failure));
         self.change(|state, effects| {
-            let mut original_is_told = false;
             for (id, serial) in all {
                 let is_there = state
                     .tickets
                     .get(id)
                     .is_some_and(|ticket| ticket.serial == serial);
-                if is_there && let Some(trouble) = troubles.pop() {
-                    original_is_told = true;
-                    state.deliver(id, Outcome::Failed(trouble), effects);
+                let mut next = || match original.take() {
+                    Some(original) => Some(Outcome::Failed(original)),
+                    None => outcomes.pop(),
+                };
+                if is_there && let Some(outcome) = next() {
+                    state.deliver(id, outcome, effects);
                 }
             }
-            if !original_is_told && let Some(trouble) = troubles.pop() {
-                self.leave_unheard(state, trouble, effects);
+            if let Some(original) = original {
+                self.leave_unheard(state, original, effects);
             }
-            effects.extend(troubles.into_iter().map(Effect::Trouble));
+            effects.extend(outcomes.into_iter().map(Effect::Outcome));
         });
     }
 
@@ -1168,8 +1215,13 @@ impl<K, T, E> Core<K, T, E> {
         });
     }
 
+    /// What no user heard so far.
+    pub(crate) fn take_unheard(&self) -> Vec<Trouble<E>> {
+        mem::take(&mut self.lock().unheard)
+    }
+
     /// The service is gone, and nothing of it must be left.
-    pub(crate) fn end_service(&self) -> Vec<Trouble<E>> {
+    pub(crate) fn end_service(&self) {
         self.refuse();
         loop {
             let next = self
@@ -1184,9 +1236,11 @@ impl<K, T, E> Core<K, T, E> {
             self.evict(at, generation);
             self.over(at, generation, None);
         }
-        let mut state = self.lock();
-        state.is_over = true;
-        mem::take(&mut state.unheard)
+        self.change(|state, effects| {
+            state.is_over = true;
+            let unheard = mem::take(&mut state.unheard);
+            effects.extend(unheard.into_iter().map(Effect::TooLate));
+        });
     }
 }
 

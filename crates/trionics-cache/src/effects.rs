@@ -46,7 +46,6 @@ pub(crate) enum Effect<K, T, E> {
     Scope(CancelScope),
     Blocks(Slab<CancelScope>),
     Waker(Waker),
-    Trouble(Trouble<E>),
 }
 
 impl<'a, K, T, E> Effects<'a, K, T, E> {

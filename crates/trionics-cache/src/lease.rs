@@ -104,7 +104,8 @@ impl<K, T, E> Lease<K, T, E> {
     /// Whether the resource wants to end, because its service was cancelled or it has failed: the exit
     /// waits for this lease, which should be dropped soon.
     ///
-    /// Once the [grace for leases](crate::CacheOptions::lease_grace) is over, the exit runs all the same.
+    /// Once the [grace for leases](crate::CacheOptions::lease_grace) is over, the exit runs all the same; but not before
+    /// the blocks that use the resource have unwound.
     #[must_use]
     pub fn is_detached(&self) -> bool {
         let terms = self.tenure.terms();
@@ -134,12 +135,13 @@ impl<K, T, E> Lease<K, T, E> {
         };
         let (value, terms) = tenure.end();
         let core = Arc::clone(&terms.core);
-        let mut listener = None;
-        let end = core.last_left(terms.place, terms.generation, value, Some(&mut listener));
-        let Some(ticket) = listener else {
+        let (end, waiting) = Waiting::leaving(&core, |listener| {
+            core.last_left(terms.place, terms.generation, value, Some(listener))
+        });
+        let Some(waiting) = waiting else {
             return Ok(end);
         };
-        match shield(Waiting::new(&core, ticket)).await {
+        match shield(waiting).await {
             Outcome::Over(Some(trouble)) => Err(trouble.into_failure()),
             _ => Ok(end),
         }

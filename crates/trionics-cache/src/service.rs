@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -104,7 +104,7 @@ where
                         Work::SetUp(at, generation) => {
                             n.start_soon(live(Arc::clone(core), at, generation));
                         }
-                        Work::Unheard(trouble) => core.tell(trouble)?,
+                        Work::Unheard(troubles) => core.tell(troubles)?,
                         Work::Nothing => return Ok(()),
                     }
                 }
@@ -116,14 +116,25 @@ where
 
 impl<K, T, E> Core<K, T, E> {
     /// Tells the handler what no user heard, or gives it back for the service's outcome.
-    fn tell(&self, trouble: Trouble<E>) -> Result<(), Failure<E>> {
-        let failure = trouble.into_failure();
-        match &self.settings.handler {
-            Some(handler) => {
-                handler(failure);
-                Ok(())
+    fn tell(&self, troubles: Vec<Trouble<E>>) -> Result<(), Failure<E>> {
+        let mut failures = Vec::new();
+        let mut panicked = None;
+        for trouble in troubles {
+            match (trouble, &self.settings.handler) {
+                (Trouble::Failure(failure), Some(handler)) => handler(failure),
+                (Trouble::Failure(failure), None) => failures.push(failure),
+                (Trouble::Panic(payload), _) => {
+                    panicked.get_or_insert(payload);
+                }
             }
-            None => Err(failure),
+        }
+        if let Some(payload) = panicked {
+            resume_unwind(payload);
+        }
+        match failures.len() {
+            0 => Ok(()),
+            1 => Err(failures.remove(0)),
+            _ => Err(Failure::group("no user heard of these", failures).expect("there are some")),
         }
     }
 }
@@ -177,10 +188,11 @@ where
         Ok(Ok(Err(failure))) => Some(Trouble::Failure(failure)),
         Err(payload) => Some(Trouble::Panic(payload)),
     };
-    match finisher.finish(trouble) {
-        Some(unheard) => core.tell(unheard),
-        None => Ok(()),
-    }
+    let own = finisher.finish(trouble);
+    // The service may have ended otherwise, so that this is the last one to tell them.
+    let mut unheard = core.take_unheard();
+    unheard.extend(own);
+    core.tell(unheard)
 }
 
 /// Leads a context from its set-up to the end of its exit, and lends its value to the users in between.
@@ -273,7 +285,7 @@ impl<K, T, E, R> Life<'_, K, T, E, R> {
             self.timer = None;
             match usage {
                 Usage::Idle(number, _) => core.expire(at, generation, number),
-                _ => core.give_up_users(at, generation),
+                _ => core.give_up_leases(at, generation),
             }
         }
     }
