@@ -33,7 +33,7 @@ use crate::{
 /// When the last handle is dropped, the cache closes by itself.
 ///
 /// `K` is compared under the cache's lock: its `Eq` must not use the cache. `Hash`, `Clone`, `Debug` and
-/// `Drop` run outside. A panic of any of them leaves nothing locked.
+/// `Drop` run outside. A panic of any of them leaves nothing locked; that of a `Drop` in the service is the service's.
 ///
 /// # Examples
 ///

@@ -148,9 +148,9 @@ fn the_last_waker_counts() {
     drop(waiting);
     service.waits();
     assert!(
-        tasks
-            .iter()
-            .all(|(wakes, waker)| Arc::strong_count(wakes) == 2 && !waker.will_wake(&Wakes::new().1))
+        tasks.iter().all(
+            |(wakes, waker)| Arc::strong_count(wakes) == 2 && !waker.will_wake(&Wakes::new().1)
+        )
     );
     close(&cache, &mut service);
 }
@@ -329,7 +329,11 @@ fn a_failure_is_told_once_and_a_success_after_it_stays() {
         assert_eq!(errors(&opening.ends().unwrap_err()), ["e"]);
         assert!(cache.is_empty() && !cache.has(&"a"));
     }
-    let mut opening = open(&cache, "a", &Gated::new(4).with_free_set_up().with_free_exit());
+    let mut opening = open(
+        &cache,
+        "a",
+        &Gated::new(4).with_free_set_up().with_free_exit(),
+    );
     opening.waits();
     service.waits();
     let lease = opening.ends().unwrap();
@@ -587,10 +591,7 @@ fn the_failure_of_an_idle_exit_is_nobodys_who_opens() {
 /// bb8, deadpool: who is refused, for want of room or because it is over, is told of which cache and what, and keeps nothing.
 #[test]
 fn a_refusal_names_the_cache() {
-    let cache = options()
-        .name("pool")
-        .capacity(1, WhenFull::Refuse)
-        .build();
+    let cache = options().name("pool").capacity(1, WhenFull::Refuse).build();
     let mut service = Probe::new(cache.serve());
     let gated = Gated::new(1).with_free_set_up().with_free_exit();
     let mut first = open(&cache, "a", &gated);
@@ -681,16 +682,10 @@ fn the_statistics_tell_each_step() {
     assert_eq!(counts(), [0, 0, 1, 0, 0]);
     gated.set_up.open();
     service.waits();
-    assert_eq!(
-        (now(), counts()),
-        ([1, 1, 1, 2, 0, 0], [1, 1, 1, 0, 0])
-    );
+    assert_eq!((now(), counts()), ([1, 1, 1, 2, 0, 0], [1, 1, 1, 0, 0]));
     let (first, second) = (first.ends().unwrap(), second.ends().unwrap());
     let third = cache.try_peek(&"a").unwrap();
-    assert_eq!(
-        (now(), counts()),
-        ([1, 1, 1, 3, 0, 0], [2, 1, 1, 0, 0])
-    );
+    assert_eq!((now(), counts()), ([1, 1, 1, 3, 0, 0], [2, 1, 1, 0, 0]));
     drop((first, second));
     other.cut();
     assert_eq!(now(), [0, 0, 1, 1, 0, 0]);
@@ -698,10 +693,7 @@ fn the_statistics_tell_each_step() {
     assert_eq!(now(), [0, 0, 0, 0, 1, 0]);
     assert!(cache.try_peek(&"a").is_none());
     let again = open(&cache, "a", &gated).ends().unwrap();
-    assert_eq!(
-        (now(), counts()),
-        ([0, 0, 1, 1, 0, 0], [3, 1, 1, 0, 0])
-    );
+    assert_eq!((now(), counts()), ([0, 0, 1, 1, 0, 0], [3, 1, 1, 0, 0]));
     assert!(cache.invalidate(&"a"));
     drop(again);
     assert_eq!(now(), [0, 0, 0, 0, 0, 1]);

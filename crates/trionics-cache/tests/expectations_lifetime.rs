@@ -114,7 +114,10 @@ fn idle_times_end_each_in_its_time() {
             seconds(at - now()).await;
             let noted = notes.take();
             assert!(noted.iter().any(|note| note.starts_with(exit)), "{noted:?}");
-            assert_eq!(noted.iter().filter(|note| note.contains("exits")).count(), 1);
+            assert_eq!(
+                noted.iter().filter(|note| note.contains("exits")).count(),
+                1
+            );
         }
     });
 }
@@ -211,7 +214,9 @@ fn a_touch_at_the_last_instant_counts() {
     service.waits();
     assert_eq!(clock.n_timers(), 1);
     let touching = cache.clone();
-    clock.go_off(0, move || assert!(touching.touch(&"a") && touching.touch(&"a")));
+    clock.go_off(0, move || {
+        assert!(touching.touch(&"a") && touching.touch(&"a"))
+    });
     service.waits();
     assert_eq!((cache.statistics().idle, clock.n_timers()), (1, 2));
     // Given up at that instant, it ends once.
@@ -238,7 +243,11 @@ fn an_open_at_the_instant_of_expiry_is_whole() {
         let again = open(&cache, "a", &notes).await.unwrap();
         seconds(100).await;
         assert!(!again.is_detached());
-        let exits = notes.take().iter().filter(|it| it.contains("exits")).count();
+        let exits = notes
+            .take()
+            .iter()
+            .filter(|it| it.contains("exits"))
+            .count();
         assert_eq!((exits, *again), (*again - 1, exits + 1));
     });
 }
@@ -312,7 +321,11 @@ fn the_room_is_free_when_the_exit_is_over() {
     let notes = Notes::new();
     let cache = options().capacity(1, WhenFull::Refuse).build();
     served(&cache, async {
-        drop(open_with(&cache, "a", Resource::new("a", &notes).exit_takes(10)).await.unwrap());
+        drop(
+            open_with(&cache, "a", Resource::new("a", &notes).exit_takes(10))
+                .await
+                .unwrap(),
+        );
         seconds(9).await;
         assert!(is_full(&open(&cache, "b", &notes).await));
         assert!(cache.peek(&"a").await.is_none());
@@ -376,8 +389,15 @@ fn who_waits_for_room_longer_comes_first() {
             drop(first);
             hold("a").await;
         });
-        let set_ups: Vec<_> = notes.take().into_iter().filter(|it| it.contains("sets up")).collect();
-        assert_eq!(set_ups, ["a", "b", "c", "a"].map(|key| format!("{key} sets up")));
+        let set_ups: Vec<_> = notes
+            .take()
+            .into_iter()
+            .filter(|it| it.contains("sets up"))
+            .collect();
+        assert_eq!(
+            set_ups,
+            ["a", "b", "c", "a"].map(|key| format!("{key} sets up"))
+        );
     });
 }
 
@@ -408,15 +428,12 @@ fn giving_up_what_is_going_does_nothing() {
             checkpoint().await;
             *open(&cache, key, &notes).await.unwrap()
         };
-        let (end, mut values, ()) = join!(
-            first.close(),
-            join_all([reopen("a"), reopen("b")]),
-            async {
+        let (end, mut values, ()) =
+            join!(first.close(), join_all([reopen("a"), reopen("b")]), async {
                 seconds(5).await;
                 assert!(!cache.invalidate(&"a") && !cache.invalidate(&"a"));
                 assert!(!cache.invalidate(&"b") && cache.has(&"a") && cache.has(&"b"));
-            }
-        );
+            });
         values.sort_unstable();
         assert_eq!((end.unwrap(), values), (LeaseEnd::TornDown, vec![2, 3]));
     });
@@ -440,7 +457,11 @@ fn a_user_may_give_up_what_it_uses() {
             Ok((*old, inner.await?))
         });
         assert_eq!(both.await.unwrap(), (1, (false, 2)));
-        let exits: Vec<_> = notes.take().into_iter().filter(|it| it.contains("exits")).collect();
+        let exits: Vec<_> = notes
+            .take()
+            .into_iter()
+            .filter(|it| it.contains("exits"))
+            .collect();
         assert_eq!(exits, ["new exits: Completed", "old exits: Completed"]);
     });
 }
@@ -476,7 +497,10 @@ fn a_refresh_overtakes_a_set_up_that_others_wait_for() {
             async {
                 seconds(2).await;
                 let resource = Resource::new("a", &notes);
-                let fresh = cache.refresh("a", move || resource.context()).await.unwrap();
+                let fresh = cache
+                    .refresh("a", move || resource.context())
+                    .await
+                    .unwrap();
                 let hit = open(&cache, "a", &notes).await.unwrap();
                 (fresh, hit)
             }
@@ -517,7 +541,9 @@ fn a_refresh_needs_room_of_its_own() {
 }
 
 /// A context that ends by itself as soon as it has provided.
-fn ends_at_once(value: usize) -> impl AsyncContext<Value = usize, Error = Word, Run: Send + 'static> {
+fn ends_at_once(
+    value: usize,
+) -> impl AsyncContext<Value = usize, Error = Word, Run: Send + 'static> {
     acm(move |slot: Slot<usize>| async move {
         let provided = slot.provide(value).now_or_never();
         assert!(provided.is_none());
@@ -552,7 +578,10 @@ fn a_refresh_that_has_ended_already_replaces_nothing() {
                     assert!(fresh.is_detached());
                     let third = cache.open("a", || at_once(3)).await.unwrap();
                     assert!(!third.is_detached());
-                    assert_eq!((*third, third.cache_hit()), (if has_old { 1 } else { 3 }, has_old));
+                    assert_eq!(
+                        (*third, third.cache_hit()),
+                        (if has_old { 1 } else { 3 }, has_old)
+                    );
                     assert_eq!(*cache.open("a", || at_once(4)).await.unwrap(), *third);
                     drop((fresh, third, old));
                     cache.close();
@@ -701,7 +730,10 @@ fn a_closed_cache_knows_no_keys() {
             assert!(!cache.has(&"a") && cache.keys().is_empty() && cache.users(&"a") == 0);
             assert!(cache.peek(&"a").await.is_none() && cache.try_peek(&"a").is_none());
             assert!(!cache.touch(&"a") && !cache.invalidate(&"a"));
-            assert_eq!((cache.len(), cache.statistics().users, lease.users()), (1, 1, 1));
+            assert_eq!(
+                (cache.len(), cache.statistics().users, lease.users()),
+                (1, 1, 1)
+            );
             assert_eq!(lease.close().await.unwrap(), LeaseEnd::TornDown);
         });
         served.unwrap();
