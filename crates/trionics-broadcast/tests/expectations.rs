@@ -391,7 +391,8 @@ fn subscriptions_come_and_go() {
 /// for itself.
 #[test]
 fn a_source_may_look_at_its_broadcast() {
-    let seen: Arc<Mutex<Option<Box<dyn Fn() -> String + Send>>>> = Arc::default();
+    type Look = Box<dyn Fn() -> String + Send>;
+    let seen: Arc<Mutex<Option<Look>>> = Arc::default();
     let looking = seen.clone();
     let source = stream::poll_fn(move |_context| {
         let text = looking.lock().unwrap().as_ref().map(|look| look());
@@ -537,7 +538,7 @@ fn threads_that_come_and_go_get_gapless_runs() {
                         None => break,
                     }
                     n_seen += 1;
-                    if n_seen % 100 == 0 {
+                    if n_seen.is_multiple_of(100) {
                         match kind {
                             // A new one in its place, whose run begins anew.
                             0 => {
