@@ -152,7 +152,7 @@ impl<K, T, E> Effects<'_, K, T, E> {
 
 /// Runs `effect`, and keeps the first panic.
 #[inline]
-fn guard(panicked: &mut Option<Box<dyn Any + Send>>, effect: impl FnOnce()) {
+pub(crate) fn guard(panicked: &mut Option<Box<dyn Any + Send>>, effect: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(effect)) {
         panicked.get_or_insert(payload);
     }

@@ -23,6 +23,7 @@ use trionics_nursery::{
 use crate::{
     cache::ContextCache,
     core::{Core, Usage, Work},
+    effects::guard,
     trouble::Trouble,
 };
 
@@ -121,7 +122,9 @@ impl<K, T, E> Core<K, T, E> {
         let mut panicked = None;
         for trouble in troubles {
             match (trouble, &self.settings.handler) {
-                (Trouble::Failure(failure), Some(handler)) => handler(failure),
+                (Trouble::Failure(failure), Some(handler)) => {
+                    guard(&mut panicked, || handler(failure));
+                }
                 (Trouble::Failure(failure), None) => failures.push(failure),
                 (Trouble::Panic(payload), _) => {
                     panicked.get_or_insert(payload);

@@ -758,3 +758,338 @@ fn a_leaked_wait_strands_nobody_else() {
     service.waits();
     assert_eq!(cache.keys(), ["a"]);
 }
+
+/// tractor's re-entry tests: of ten that come during the exit one is the next opener, and the others share what it sets up.
+#[test]
+fn all_who_come_during_the_exit_share_the_next_one() {
+    let cache = Cache::new();
+    let mut service = Probe::new(cache.serve());
+    let (old, new) = (
+        Gated::new(1).with_free_set_up(),
+        Gated::new(2).with_free_set_up().with_free_exit(),
+    );
+    let mut first = open(&cache, "a", &old);
+    first.waits();
+    service.waits();
+    drop(first.ends().unwrap());
+    service.waits();
+    let mut waiting: Vec<_> = (0..10).map(|_| open(&cache, "a", &new)).collect();
+    for task in &mut waiting {
+        task.waits();
+    }
+    service.waits();
+    assert!(waiting.iter().all(|task| !task.is_woken()));
+    old.exit.open();
+    service.waits();
+    let leases: Vec<_> = waiting
+        .iter_mut()
+        .map(|task| task.ends().unwrap())
+        .collect();
+    assert!(leases.iter().all(|lease| **lease == 2));
+    let hits: Vec<_> = leases.iter().map(Lease::cache_hit).collect();
+    assert_eq!(hits, [vec![false], vec![true; 9]].concat());
+    assert_eq!(leases[0].users(), 10);
+    drop(leases);
+    service.waits();
+    close(&cache, &mut service);
+}
+
+/// tractor's stress: a key that is opened and left a thousand times in a row has as many generations, told apart and each torn down.
+#[test]
+fn a_key_that_is_opened_and_left_again_and_again() {
+    let cache = Cache::new();
+    let mut service = Probe::new(cache.serve());
+    let gated = Gated::new(1).with_free_set_up().with_free_exit();
+    let mut last = 0;
+    for _ in 0..1000 {
+        let mut opening = open(&cache, "a", &gated);
+        opening.waits();
+        service.waits();
+        let lease = opening.ends().unwrap();
+        assert!(!lease.cache_hit() && lease.generation() > last);
+        last = lease.generation();
+        let mut closing = Probe::new(lease.close());
+        closing.waits();
+        service.waits();
+        assert_eq!(closing.ends().unwrap(), LeaseEnd::TornDown);
+        assert!(cache.is_empty());
+    }
+    let seen = cache.statistics();
+    assert_eq!(
+        (seen.misses, seen.opens, seen.teardowns),
+        (1000, 1000, 1000)
+    );
+    close(&cache, &mut service);
+}
+
+/// Users may leave in any order, the opener first, last or in between: the exit begins with the last one.
+#[test]
+fn users_leave_in_any_order() {
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2], [2, 3, 0, 1]] {
+        let cache = Cache::new();
+        let mut service = Probe::new(cache.serve());
+        let gated = Gated::new(1).with_free_set_up().with_free_exit();
+        let mut opens: Vec<_> = (0..4).map(|_| open(&cache, "a", &gated)).collect();
+        for task in &mut opens {
+            task.waits();
+        }
+        service.waits();
+        let mut leases: Vec<_> = opens
+            .iter_mut()
+            .map(|task| Some(task.ends().unwrap()))
+            .collect();
+        for (n_gone, index) in order.into_iter().enumerate() {
+            assert_eq!(
+                (cache.users(&"a"), cache.statistics().leaving),
+                (4 - n_gone, 0)
+            );
+            leases[index] = None;
+        }
+        assert_eq!(cache.statistics().leaving, 1);
+        service.waits();
+        close(&cache, &mut service);
+    }
+}
+
+/// A `close` that is dropped: unpolled it has left like a dropped lease, polled it lets the service hear of the exit.
+#[test]
+fn a_close_that_is_dropped_has_left() {
+    for is_polled in [false, true] {
+        let notes = Notes::new();
+        let cache = heard_in(&notes).build();
+        let mut service = Probe::new(cache.serve());
+        let gated = Gated::new(1).with_free_set_up().exit_fails("e");
+        let mut opening = open(&cache, "a", &gated);
+        opening.waits();
+        service.waits();
+        let mut closing = Probe::new(opening.ends().unwrap().close());
+        if is_polled {
+            closing.waits();
+        }
+        assert_eq!(cache.statistics().users, usize::from(!is_polled));
+        closing.cut();
+        assert_eq!(cache.statistics().leaving, 1);
+        gated.exit.open();
+        service.waits();
+        assert_eq!(notes.take(), ["e"]);
+        close(&cache, &mut service);
+    }
+}
+
+/// A slot through one life after the other: it hits what is in use, and nothing that is idle, given up, replaced, going or closed.
+#[test]
+fn a_slot_is_never_fooled() {
+    let cache = options().keep_alive(std::time::Duration::MAX).build();
+    let mut service = Probe::new(cache.serve());
+    let gated = |value| Gated::new(value).with_free_set_up().with_free_exit();
+    let mut slot = cache.slot("a");
+    let mut other = slot.clone();
+    assert!(slot.try_peek().is_none() && *slot.key() == "a");
+    let mut opening = open(&cache, "a", &gated(1));
+    opening.waits();
+    service.waits();
+    let first = opening.ends().unwrap();
+    assert_eq!(
+        (*slot.try_peek().unwrap(), *other.try_peek().unwrap()),
+        (1, 1)
+    );
+    // Idle, it is no hit for a look, but one for an open.
+    drop(first);
+    assert!(slot.try_peek().is_none() && other.try_peek().is_none());
+    let make = gated(9);
+    let again = Probe::new(slot.open(move || make.context()))
+        .ends()
+        .unwrap();
+    assert_eq!((*again, again.cache_hit()), (1, true));
+    // Given up, while it is in use.
+    assert!(cache.invalidate(&"a"));
+    assert!(slot.try_peek().is_none() && other.try_peek().is_none());
+    let mut opening = open(&cache, "a", &gated(2));
+    opening.waits();
+    service.waits();
+    let second = opening.ends().unwrap();
+    assert_eq!(
+        (*slot.try_peek().unwrap(), *other.try_peek().unwrap()),
+        (2, 2)
+    );
+    // Replaced, while it is in use.
+    let make = gated(3);
+    let mut refreshing = Probe::new(cache.refresh("a", move || make.context()));
+    refreshing.waits();
+    service.waits();
+    assert_eq!(*slot.try_peek().unwrap(), 2);
+    let third = refreshing.ends().unwrap();
+    assert_eq!(
+        (*slot.try_peek().unwrap(), *other.try_peek().unwrap()),
+        (3, 3)
+    );
+    // What was left behind ends with its users.
+    drop((again, second));
+    service.waits();
+    assert_eq!((cache.len(), *slot.try_peek().unwrap()), (1, 3));
+    cache.close();
+    assert!(slot.try_peek().is_none() && other.clone().try_peek().is_none());
+    let make = gated(4);
+    assert!(
+        Probe::new(other.open(move || make.context()))
+            .ends()
+            .is_err()
+    );
+    drop((third, slot, other));
+    service.ends().unwrap();
+    // Each look that was a hit is counted once the slots are gone.
+    let seen = cache.statistics();
+    assert_eq!(
+        (seen.misses, seen.hits, seen.opens),
+        (3, 2 + 1 + 2 + 1 + 2 + 1, 3)
+    );
+}
+
+/// A look during the unwinding of a set-up that nobody wants gives nothing at once, and hinders nobody.
+#[test]
+fn a_look_at_what_unwinds_gives_nothing() {
+    let cache = Cache::new();
+    let mut service = Probe::new(cache.serve());
+    let gate = Gate::new();
+    let its = gate.clone();
+    let mut opener = Probe::new(cache.open("a", move || {
+        acm(move |_slot: Slot<usize>| async move {
+            let inner = acm(move |slot: Slot<()>| async move {
+                slot.provide(()).await;
+                its.wait().await;
+                Ok(())
+            });
+            trionics_gather::with_context(inner, async |()| {
+                std::future::pending::<()>().await;
+                Ok(())
+            })
+            .await
+        })
+    }));
+    opener.waits();
+    service.waits();
+    opener.cut();
+    service.waits();
+    assert!(cache.has(&"a"));
+    assert!(Probe::new(cache.peek(&"a")).ends().is_none());
+    let mut second = open(
+        &cache,
+        "a",
+        &Gated::new(2).with_free_set_up().with_free_exit(),
+    );
+    second.waits();
+    service.waits();
+    assert!(!second.is_woken());
+    gate.open();
+    service.waits();
+    assert!(!second.ends().unwrap().cache_hit());
+    service.waits();
+    close(&cache, &mut service);
+}
+
+/// Under "restart", an opener that goes leaves nothing to who only looks, and the next real one begins anew.
+#[test]
+fn a_restart_is_not_for_who_only_looks() {
+    for another_waits in [false, true] {
+        let cache = options().restart_without_opener().build();
+        let mut service = Probe::new(cache.serve());
+        let gated = Gated::new(1).with_free_exit();
+        let mut opener = open(&cache, "a", &gated);
+        opener.waits();
+        let mut looking = Probe::new(cache.peek(&"a"));
+        looking.waits();
+        let mut second = open(&cache, "a", &gated);
+        if another_waits {
+            second.waits();
+        }
+        service.waits();
+        opener.cut();
+        gated.set_up.open();
+        service.waits();
+        if another_waits {
+            // The look may wait for the second try, but takes no part in it.
+            let lease = second.ends().unwrap();
+            assert!(!lease.cache_hit());
+            drop(lease);
+        }
+        drop(looking.ends());
+        service.waits();
+        assert_eq!(cache.statistics().opens, 1 + u64::from(another_waits));
+        assert!(cache.is_empty());
+        close(&cache, &mut service);
+    }
+}
+
+/// dashmap's and hashbrown's borrowed keys: a text finds an owned one, under a hasher of the caller's, and under one that tells no
+/// key from another.
+#[test]
+fn keys_may_be_borrowed_and_hash_alike() {
+    #[derive(Clone, Default)]
+    struct Alike;
+    impl std::hash::Hasher for Alike {
+        fn finish(&self) -> u64 {
+            7
+        }
+        fn write(&mut self, _bytes: &[u8]) {}
+    }
+    let cache = ContextCache::<String, usize, Word>::options()
+        .hasher(std::hash::BuildHasherDefault::<Alike>::default())
+        .build();
+    let mut service = Probe::new(cache.serve());
+    let mut opens: Vec<_> = (0..200)
+        .map(|n| {
+            let gated = Gated::new(n).with_free_set_up().with_free_exit();
+            Probe::new(cache.open(n.to_string(), move || gated.context()))
+        })
+        .collect();
+    for task in &mut opens {
+        task.waits();
+    }
+    service.waits();
+    let mut leases: Vec<_> = opens
+        .iter_mut()
+        .map(|task| Some(task.ends().unwrap()))
+        .collect();
+    for (n, lease) in leases.iter_mut().enumerate() {
+        let key = n.to_string();
+        let found = cache.try_peek(&*key).unwrap();
+        assert_eq!((*found, found.key(), cache.users(&key)), (n, &key, 2));
+        if n % 2 == 0 {
+            assert!(cache.invalidate(&key) && cache.try_peek(&*key).is_none());
+        }
+        *lease = None;
+    }
+    drop(opens);
+    service.waits();
+    assert!(cache.is_empty());
+    cache.close();
+    service.ends().unwrap();
+}
+
+/// "Never lost": a handler that panics at one failure is still told the others, and its panic is the service's.
+#[test]
+fn a_handler_that_panics_is_told_the_rest() {
+    let notes = Notes::new();
+    let hears = notes.clone();
+    let cache: Cache = options()
+        .on_unheard_failure(move |failure| {
+            hears.add(errors(&failure).concat());
+            assert_ne!(errors(&failure), ["b"], "the handler panics");
+        })
+        .build();
+    let mut service = Probe::new(cache.serve());
+    let mut openers: Vec<_> = ["a", "b", "c"]
+        .into_iter()
+        .map(|key| {
+            let gated = Gated::new(0).with_free_set_up().set_up_fails(key);
+            open(&cache, key, &gated)
+        })
+        .collect();
+    for opener in &mut openers {
+        opener.waits();
+    }
+    service.waits();
+    drop(openers);
+    assert!(service.panics().contains("the handler panics"));
+    assert_eq!(notes.take(), ["a", "b", "c"]);
+}
