@@ -412,6 +412,28 @@ impl<K, T, E> Core<K, T, E> {
         change(&mut self.lock(), &mut effects)
     }
 
+    /// As [`change`](Self::change), for somebody who may have to wait. What that sets off may panic, as the drop of a value
+    /// that makes room can: the service hears of it then, so that the place in the queue is not lost.
+    fn ask(
+        &self,
+        change: impl FnOnce(&mut State<K, T, E>, &mut Effects<K, T, E>) -> Entered<K, T, E>,
+    ) -> Entered<K, T, E> {
+        let mut effects = Effects::new(self);
+        let entered = change(&mut self.lock(), &mut effects);
+        match entered {
+            Entered::Wait(_) => self.apart(|| drop(effects)),
+            _ => drop(effects),
+        }
+        entered
+    }
+
+    /// Does what must not be cut short by a panic of the program's code: the service hears of that.
+    pub(crate) fn apart(&self, act: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(act)) {
+            self.put_back(Trouble::Panic(payload));
+        }
+    }
+
     fn limits(&self) -> (usize, WhenFull) {
         (self.settings.capacity, self.settings.when_full)
     }
@@ -453,7 +475,7 @@ where
         inside: Option<&Arc<dyn Tag>>,
         waker: &mut Option<Waker>,
     ) -> Entered<K, T, E> {
-        self.change(|state, effects| {
+        self.ask(|state, effects| {
             if state.closed {
                 return Entered::Closed;
             }
@@ -492,7 +514,7 @@ where
         run: RunContext<T, E>,
         inside: Option<&Arc<dyn Tag>>,
     ) -> Entered<K, T, E> {
-        self.change(|state, effects| {
+        self.ask(|state, effects| {
             if state.closed {
                 return Entered::Closed;
             }

@@ -202,7 +202,7 @@ where
 ///
 /// The context comes first in each poll: what it says of its end or of a cancellation is known before the
 /// users are looked after. While it is in use it waits for the end of its tenancy, so no cancellation
-/// stops it before the users have left: no use after the exit.
+/// stops it before the users have left: no use after the exit. Nor does a panic of what it sets off, such as the drop of the value.
 struct Life<'a, K, T, E, R> {
     core: &'a Arc<Core<K, T, E>>,
     at: usize,
@@ -244,7 +244,8 @@ impl<K, T, E, R> Life<'_, K, T, E, R> {
                 && let Some(value) = self.tenancy.take_value()
             {
                 self.stage = Stage::InUse { evicted: false };
-                self.core.set_open(self.at, self.generation, value);
+                let core = self.core;
+                core.apart(|| core.set_open(self.at, self.generation, value));
             }
             let Stage::InUse { evicted } = &mut self.stage else {
                 return match self.ended.take() {
@@ -254,7 +255,8 @@ impl<K, T, E, R> Life<'_, K, T, E, R> {
             };
             if !*evicted && (self.ended.is_some() || self.tenancy.poll_notice(cx).is_ready()) {
                 *evicted = true;
-                self.core.evict(self.at, self.generation);
+                let core = self.core;
+                core.apart(|| core.evict(self.at, self.generation));
             }
             ready!(self.poll_left(cx));
             self.stage = Stage::Left;
@@ -286,10 +288,10 @@ impl<K, T, E, R> Life<'_, K, T, E, R> {
             };
             ready!(running.as_mut().poll(cx));
             self.timer = None;
-            match usage {
+            core.apart(|| match usage {
                 Usage::Idle(number, _) => core.expire(at, generation, number),
                 _ => core.give_up_leases(at, generation),
-            }
+            });
         }
     }
 }

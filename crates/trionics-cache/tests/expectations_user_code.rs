@@ -17,7 +17,7 @@ use std::{
 
 use common::{Cache, Notes, Word, errors, seconds};
 use futures::{FutureExt as _, executor::block_on, join};
-use testkit::{Gate, OnDrop, Probe, panic_of, pause};
+use testkit::{Gate, OnDrop, Probe, pause};
 use trionics_cache::{ContextCache, LeaseEnd, WhenFull, maybe_open_context};
 use trionics_errgroup::Failure;
 use trionics_gather::{AsyncContext, Slot, acm};
@@ -440,11 +440,15 @@ fn a_waker_may_do_anything() {
     third.waits();
     service.waits();
     gate.open();
-    // The panic of a waker is its executor's matter; here it comes out in the service, whoever is told first.
-    let text = panic_of(|| service.settle().is_pending());
-    assert_eq!(text, "a waker panics");
+    // The panic of a waker is its executor's matter; here it comes out of the service, once its users have left.
+    service.waits();
     assert_eq!(result.lock().unwrap().take().unwrap().unwrap(), 1);
-    assert!(third.is_woken());
+    let lease = third.ends().unwrap();
+    assert!(lease.is_detached() && cache.is_closed());
+    drop((lease, second));
+    assert_eq!(service.panics(), "a waker panics");
+    drop(service);
+    assert!(cache.is_empty());
 }
 
 /// Contexts that are dropped, unused or used, may use the cache: no lock is held.
@@ -762,5 +766,65 @@ fn a_cache_may_be_closed_from_inside() {
             let refused = cache.open("b", || at_once(2)).await;
             assert!(refused.is_err() && cache.is_empty());
         });
+    }
+}
+
+/// "Each set-up that succeeded is torn down exactly once": a value whose drop panics when nobody uses it any more, because its idle
+/// time is over, it is given up, it makes room, or the cache or its service ends: its exit runs, whoever gets the panic, and no
+/// place in a queue is lost.
+#[test]
+fn an_idle_value_whose_drop_panics_is_torn_down() {
+    struct Touchy(bool);
+    impl Drop for Touchy {
+        fn drop(&mut self) {
+            assert!(!self.0 || thread::panicking(), "touchy");
+        }
+    }
+    for way in ["time", "invalidate", "room", "close", "cancel", "refresh"] {
+        let notes = Notes::new();
+        let idle = if way == "time" { 5 } else { 1_000_000 };
+        let cache: ContextCache<u8, Touchy, Word> = ContextCache::options()
+            .keep_alive(Duration::from_secs(idle))
+            .capacity(if way == "room" { 1 } else { 9 }, WhenFull::EvictIdle)
+            .build();
+        let make = |touchy| {
+            let notes = notes.clone();
+            move || {
+                acm(move |slot: Slot<Touchy>| async move {
+                    slot.provide(Touchy(touchy)).await;
+                    checkpoint().await;
+                    notes.add("exit");
+                    Ok(())
+                })
+            }
+        };
+        let ended = testing::run(common::panic_of(async {
+            let service = common::cancelled_after(10, cache.serve());
+            let (_ended, ()) = join!(service, async {
+                drop(cache.open(1, make(true)).await.unwrap());
+                seconds(1).await;
+                let attempt = async {
+                    match way {
+                        "invalidate" => drop(cache.invalidate(&1)),
+                        "room" => drop(cache.open(2, make(false)).await),
+                        "close" => cache.close(),
+                        "refresh" => drop(cache.refresh(1, make(false)).await),
+                        _ => {}
+                    }
+                };
+                let attempted = common::panic_of(attempt).await;
+                let is_callers = matches!(way, "invalidate" | "close" | "refresh");
+                assert_eq!(attempted.is_err(), is_callers, "{way}");
+                seconds(20).await;
+            });
+        }));
+        let is_services = matches!(way, "time" | "room" | "cancel");
+        assert_eq!(ended.is_err(), is_services, "{way}");
+        assert!(ended.err().is_none_or(|text| text == "touchy"));
+        let n_exits = notes.take().len() as u64;
+        let seen = cache.statistics();
+        assert_eq!((cache.len(), seen.users, seen.waiting), (0, 0, 0), "{way}");
+        assert_eq!((n_exits, n_exits), (seen.misses, seen.teardowns), "{way}");
+        assert!(n_exits >= 1, "{way}");
     }
 }
