@@ -739,3 +739,45 @@ fn a_closed_cache_knows_no_keys() {
         served.unwrap();
     });
 }
+
+/// async-lru's `cache_close`, Effect's scope: closing in mid-set-up lets those who wait for it have their value, and refuses who waits
+/// for room or for the end of an exit.
+#[test]
+fn closing_lets_a_set_up_come_to_its_end() {
+    let notes = Notes::new();
+    let cache = options().capacity(2, WhenFull::Wait).build();
+    testing::run(async {
+        let slow = Resource::new("slow", &notes).set_up_takes(10);
+        let leaves = Resource::new("leaves", &notes).exit_takes(7);
+        let (served, one, two, again, room, ()) = join!(
+            cache.serve(),
+            open_with(&cache, "slow", slow.clone()).map(|opened| opened.unwrap().cache_hit()),
+            open_with(&cache, "slow", slow).map(|opened| opened.unwrap().cache_hit()),
+            async {
+                drop(open_with(&cache, "leaves", leaves).await.unwrap());
+                let again = open(&cache, "leaves", &notes).await;
+                assert!(now() <= 1 + 7);
+                again
+            },
+            async {
+                seconds(2).await;
+                let room = open(&cache, "room", &notes).await;
+                assert_eq!(now(), 5);
+                room
+            },
+            async {
+                seconds(5).await;
+                cache.close();
+            },
+        );
+        served.unwrap();
+        assert_eq!((one, two, now()), (false, true, 11));
+        for refused in [again, room] {
+            let failure = refused.unwrap_err();
+            assert!(matches!(
+                failure.as_library(),
+                Some(LibraryFailure::Closed { .. })
+            ));
+        }
+    });
+}
