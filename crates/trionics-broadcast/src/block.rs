@@ -9,7 +9,7 @@
 //! * B3: `n_set` grows after its slot was written (`Release`), and is read before a slot is looked at (`Acquire`). A shared block's
 //!   `n_set` never shrinks, so that a value that can be seen stays where it is as long as the block is shared.
 
-use std::{mem::MaybeUninit, sync::atomic::Ordering};
+use std::{mem::MaybeUninit, slice, sync::atomic::Ordering};
 
 use crate::loom::{AtomicUsize, CheckedArc, UnsafeCell};
 
@@ -49,31 +49,39 @@ impl<T> Block<T> {
         Some(slot.with(|slot| unsafe { (*slot).assume_init_ref() }))
     }
 
-    /// Drops all values, the newest first; if one of them panics, those before it are still there.
+    /// Drops all values, the oldest first; if one of them panics, the rest is dropped all the same.
     fn clear(&mut self) {
-        let mut n_set = self.n_set.load(Ordering::Relaxed);
-        while n_set > 0 {
-            n_set -= 1;
-            self.n_set.store(n_set, Ordering::Relaxed);
-            // SAFETY: the block is borrowed mutably, so nobody else looks at it. The slot held a value (B2), and does not count as
-            // holding one any more.
-            self.slots[n_set].with_mut(|slot| unsafe { (*slot).assume_init_drop() });
+        // From here on none of them counts as being held (B2).
+        let n_set = self.n_set.load(Ordering::Relaxed);
+        self.n_set.store(0, Ordering::Relaxed);
+        let mut leaving = Leaving(self.slots[..n_set].iter());
+        leaving.drop_each();
+    }
+}
+
+/// Values that are in no count any more, in a block that is borrowed mutably: each is dropped once, whatever happens.
+struct Leaving<'a, T>(slice::Iter<'a, UnsafeCell<MaybeUninit<T>>>);
+
+impl<T> Leaving<'_, T> {
+    fn drop_each(&mut self) {
+        for slot in &mut self.0 {
+            // SAFETY: nobody else looks at the block, the slot held a value when it was counted (B2), and the iterator has gone past
+            // it before the value is dropped.
+            slot.with_mut(|slot| unsafe { (*slot).assume_init_drop() });
         }
+    }
+}
+
+/// Goes on after a panic.
+impl<T> Drop for Leaving<'_, T> {
+    fn drop(&mut self) {
+        self.drop_each();
     }
 }
 
 impl<T> Drop for Block<T> {
     fn drop(&mut self) {
-        /// Goes on after a panic.
-        struct Rest<'a, T>(&'a mut Block<T>);
-
-        impl<T> Drop for Rest<'_, T> {
-            fn drop(&mut self) {
-                self.0.clear();
-            }
-        }
-
-        Rest(self).0.clear();
+        self.clear();
     }
 }
 

@@ -76,8 +76,9 @@
 //!
 //! Values lie in blocks of at most 32, and of at most half the window. A block is dropped, with its values, once the window has left it: fewer than
 //! two blocks are alive beside the window. Only a subscriber that stays in the middle of a block, and receives nothing for longer than the window,
-//! keeps that one block until it is told its loss, closed or dropped. The last subscription takes all values, and the source, with it. A sole
-//! subscriber is given the values themselves: no clone, nothing kept. [`recv_ref`](BroadcastReceiver::recv_ref) never clones.
+//! keeps that one block until it is told its loss, closed or dropped (closed from elsewhere, until it sees that). The last subscription takes all
+//! values, and the source, with it. Values go in the order in which they came. A sole subscriber is given the values themselves: no clone, nothing
+//! kept. [`recv_ref`](BroadcastReceiver::recv_ref) never clones.
 //!
 //! The blocks are the one module with unsafe code, as pulling from a fast source was half as slow again without. It has its invariants numbered, its own
 //! model, and the crate's tests run under AddressSanitizer, too.

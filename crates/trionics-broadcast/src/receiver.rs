@@ -138,7 +138,8 @@ impl<S: Stream> BroadcastReceiver<S> {
     /// # Panics
     ///
     /// If the source panics, in the one receive that polls it; for everybody else it has ended. If the value's `clone` panics:
-    /// this subscription has then lost that value, and nothing else has happened.
+    /// this subscription has then lost that value, and nothing else has happened. The same if the drop of an old value panics that
+    /// the receive makes room for.
     ///
     /// # Examples
     ///

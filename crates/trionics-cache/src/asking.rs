@@ -82,6 +82,7 @@ where
             return Poll::Ready(match outcome {
                 Outcome::Lease(tenure, cache_hit) => Ok(Lease::new(tenure, cache_hit)),
                 Outcome::Failed(trouble) => Err(trouble.into_failure()),
+                Outcome::Copy(failure) => Err(failure),
                 Outcome::Again(Some(run)) => {
                     self.run = Some(run);
                     continue;

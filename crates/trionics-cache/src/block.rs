@@ -124,12 +124,13 @@ where
                 lease: Arc::clone(&lease),
             };
             let _ended = block.run(slot.provide(value)).await;
-            drop(followed);
             // Who has taken the value out of the block uses it until it is dropped.
-            match Arc::into_inner(lease) {
+            let left = match Arc::into_inner(lease) {
                 Some(lease) => lease.close().await.map(drop),
                 None => Ok(()),
-            }
+            };
+            drop(followed);
+            left
         })
     }
 }

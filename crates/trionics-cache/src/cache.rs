@@ -34,7 +34,7 @@ use crate::{
 /// When the last handle is dropped, the cache closes by itself.
 ///
 /// `K` is compared under the cache's lock: its `Eq` must not use the cache. `Hash`, `Clone`, `Debug` and
-/// `Drop` run outside. A panic of any of them leaves nothing locked.
+/// `Drop` run outside. A panic of any of them leaves nothing locked; that of a `Drop` in the service is the service's.
 ///
 /// # Examples
 ///
@@ -151,7 +151,7 @@ impl<K, T, E, S> ContextCache<K, T, E, S> {
         self.core.statistics()
     }
 
-    /// The keys that are alive, in no particular order.
+    /// The keys that are alive, in no particular order; none once the cache is closed.
     #[must_use]
     pub fn keys(&self) -> Vec<K>
     where
@@ -213,8 +213,9 @@ where
     /// Makes a new resource for `key`, and leaves the old one only when the new one is there: present
     /// users keep the old one until they leave, who opens from then on shares the new one.
     ///
-    /// If the set-up fails, the old one stays. Where two refresh a key at once, the one that is done last
-    /// stays. The new resource needs room beside the old one.
+    /// If the set-up fails, or the new resource ends by itself before it is handed over, the old one stays. Where two
+    /// refresh a key at once, the one that is done last stays. The new resource needs room beside the old one: in a full
+    /// cache that [evicts idle ones](crate::WhenFull::EvictIdle), an idle old one can be what makes room.
     ///
     /// # Errors
     ///
@@ -309,14 +310,15 @@ where
         KeySlot::new(self.clone(), key, hash)
     }
 
-    /// Whether the key is alive: being set up, in use, idle, or being torn down.
+    /// Whether the key is alive: being set up, in use, idle, or being torn down. A resource that was given up is its users'
+    /// only, and not the key's any more; all are, once the cache is closed.
     #[must_use]
     pub fn has(&self, key: &K) -> bool {
         let hash = self.hasher.hash_one(key);
         self.core.index.place(hash, key).is_some()
     }
 
-    /// How many use the key's value.
+    /// How many use the key's value; none that was given up, nor of a closed cache.
     #[must_use]
     pub fn users(&self, key: &K) -> usize {
         self.core.users(self.hasher.hash_one(key), key)

@@ -17,6 +17,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::Waker,
 };
@@ -134,6 +135,31 @@ impl<K, T, E> Core<K, T, E> {
     fn change<R>(&self, change: impl FnOnce(&mut State<K, T, E>, &mut Effects<K, T, E>) -> R) -> R {
         let mut effects = Effects::new(self);
         change(&mut self.lock(), &mut effects)
+    }
+
+    /// As [`change`](Self::change), for somebody who may have to wait. What that sets off may panic, as the drop of a value
+    /// that makes room can: the service hears of it then, so that the place in the queue is not lost.
+    fn ask(
+        &self,
+        change: impl FnOnce(&mut State<K, T, E>, &mut Effects<K, T, E>) -> Entered<K, T, E>,
+    ) -> Entered<K, T, E> {
+        let mut effects = Effects::new(self);
+        let entered = change(&mut self.lock(), &mut effects);
+        if let Entered::Wait(_) = entered {
+            self.apart(|| drop(effects));
+        }
+        entered
+    }
+
+    /// Does what must not be cut short by a panic of the program's code: the service hears of that.
+    pub(crate) fn apart<R>(&self, act: impl FnOnce() -> R) -> Option<R> {
+        match catch_unwind(AssertUnwindSafe(act)) {
+            Ok(result) => Some(result),
+            Err(payload) => {
+                self.put_back(Trouble::Panic(payload));
+                None
+            }
+        }
     }
 
     fn limits(&self) -> (usize, WhenFull) {

@@ -57,7 +57,6 @@ pub(crate) enum Effect<K, T, E> {
     Host(Host),
     Blocks(Slab<CancelScope>),
     Waker(Waker),
-    Trouble(Trouble<E>),
 }
 
 impl<'a, K, T, E> Effects<'a, K, T, E> {

@@ -28,7 +28,7 @@ use crate::{
 ///
 /// The context comes first in each poll: what it says of its end is known before the users are looked after. While it
 /// is in use it waits for the end of its tenancy, so no cancellation stops it before the users have left: no use after
-/// the exit.
+/// the exit. Nor does a panic of what it sets off, such as the drop of the value.
 pub(crate) struct Generation<K, T, E> {
     context: Life<T, E>,
     stage: Stage,
@@ -152,20 +152,22 @@ impl<K, T, E> Future for Generation<K, T, E> {
                 && let Some(value) = this.context.take_value()
             {
                 this.stage = Stage::InUse { evicted: false };
-                usage = Some(core.set_open(at, *generation, value));
+                usage = core.apart(|| core.set_open(at, *generation, value));
             }
             let Stage::InUse { evicted } = &mut this.stage else {
                 let Some(trouble) = this.ended.take() else {
                     return Poll::Pending;
                 };
-                return Poll::Ready(match this.finisher.finish(trouble) {
-                    Some(unheard) => this.finisher.identity.core.tell(unheard),
-                    None => Ok(()),
-                });
+                let own = this.finisher.finish(trouble);
+                // The service may have ended otherwise, so that this is the last one to tell them.
+                let core = &this.finisher.identity.core;
+                let mut unheard = core.take_unheard();
+                unheard.extend(own);
+                return Poll::Ready(core.tell(unheard));
             };
             if !*evicted && (this.ended.is_some() || this.context.is_wanted_back()) {
                 *evicted = true;
-                core.evict(at, *generation);
+                core.apart(|| core.evict(at, *generation));
                 usage = None;
             }
             ready!(this.poll_left(usage, cx));
@@ -201,10 +203,10 @@ impl<K, T, E> Generation<K, T, E> {
             };
             ready!(running.as_mut().poll(cx));
             self.timer = None;
-            match usage {
+            core.apart(|| match usage {
                 Usage::Idle(number, _) => core.expire(at, generation, number),
-                _ => core.give_up_users(at, generation),
-            }
+                _ => core.give_up_leases(at, generation),
+            });
         }
     }
 }

@@ -104,7 +104,8 @@ impl<K, T, E> Lease<K, T, E> {
     /// Whether the resource wants to end, because its service was cancelled or it has failed: the exit
     /// waits for this lease, which should be dropped soon.
     ///
-    /// Once the [grace for leases](crate::CacheOptions::lease_grace) is over, the exit runs all the same.
+    /// Once the [grace for leases](crate::CacheOptions::lease_grace) is over, the exit runs all the same; but not before
+    /// the blocks that use the resource have unwound.
     #[must_use]
     pub fn is_detached(&self) -> bool {
         let identity = self.tenure.identity();
@@ -134,12 +135,13 @@ impl<K, T, E> Lease<K, T, E> {
         };
         let (value, identity) = tenure.end();
         let core = &*identity.core;
-        let mut listener = None;
-        let end = core.last_left(&identity, value, Some(&mut listener));
-        let Some(ticket) = listener else {
+        let (end, waiting) = Waiting::leaving(core, |listener| {
+            core.last_left(&identity, value, Some(listener))
+        });
+        let Some(waiting) = waiting else {
             return Ok(end);
         };
-        match shield_leaf(Waiting::new(core, ticket)).await {
+        match shield_leaf(waiting).await {
             Outcome::Over(Some(trouble)) => Err(trouble.into_failure()),
             _ => Ok(end),
         }

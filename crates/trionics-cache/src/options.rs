@@ -129,7 +129,8 @@ impl<K, T, E, S> CacheOptions<K, T, E, S> {
 
     /// Gives the failure of a set-up to all who waited for it; without this the next in the queue tries.
     ///
-    /// A panic cannot be copied: it goes to the opener, and the next one tries.
+    /// A panic cannot be copied: it goes to the opener, and the next one tries. Who [only looks](ContextCache::peek) gets
+    /// no copy. A copy that its user does not stay to hear is dropped: the failure itself is the opener's.
     pub fn share_failures(mut self) -> Self
     where
         E: Clone,
@@ -157,8 +158,9 @@ impl<K, T, E, S> CacheOptions<K, T, E, S> {
     }
 
     /// When the service is cancelled, lets exits wait for leases no longer than this: then the exit runs
-    /// although the value is still held. Without it an exit waits until its last lease is gone, or the
-    /// [exit grace](trionics_nursery::CancelScope::set_exit_grace) of the scope around is over.
+    /// although the value is still held. Blocks are cancelled, and waited for as long as they unwind. Without it an exit
+    /// waits until its last lease is gone, or the [exit grace](trionics_nursery::CancelScope::set_exit_grace) of the
+    /// scope around is over.
     pub fn lease_grace(mut self, period: Duration) -> Self {
         self.settings.lease_grace = Some(period);
         self

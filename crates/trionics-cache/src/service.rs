@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
 };
 
@@ -102,7 +103,7 @@ where
                                 Generation::new(set_up, host)
                             });
                         }
-                        Work::Unheard(trouble) => core.tell(trouble)?,
+                        Work::Unheard(troubles) => core.tell(troubles)?,
                         Work::Nothing => return Ok(()),
                     }
                 }
@@ -114,14 +115,29 @@ where
 
 impl<K, T, E> Core<K, T, E> {
     /// Tells the handler what no user heard, or gives it back for the service's outcome.
-    pub(crate) fn tell(&self, trouble: Trouble<E>) -> Result<(), Failure<E>> {
-        let failure = trouble.into_failure();
-        match &self.settings.handler {
-            Some(handler) => {
-                handler(failure);
-                Ok(())
+    pub(crate) fn tell(&self, troubles: Vec<Trouble<E>>) -> Result<(), Failure<E>> {
+        let mut failures = Vec::new();
+        let mut panicked = None;
+        for trouble in troubles {
+            match (trouble, &self.settings.handler) {
+                (Trouble::Failure(failure), Some(handler)) => {
+                    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler(failure))) {
+                        panicked.get_or_insert(payload);
+                    }
+                }
+                (Trouble::Failure(failure), None) => failures.push(failure),
+                (Trouble::Panic(payload), _) => {
+                    panicked.get_or_insert(payload);
+                }
             }
-            None => Err(failure),
+        }
+        if let Some(payload) = panicked {
+            resume_unwind(payload);
+        }
+        match failures.len() {
+            0 => Ok(()),
+            1 => Err(failures.remove(0)),
+            _ => Err(Failure::group("no user heard of these", failures).expect("there are some")),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, task::Waker};
 
 use slab::Slab;
+use trionics_errgroup::Failure;
 
 use crate::{core::RunContext, cycle::Edge, tenure::Tenure, trouble::Trouble};
 
@@ -15,6 +16,8 @@ pub(crate) struct Ticket<K, T, E> {
     pub(crate) run: Option<RunContext<T, E>>,
     pub(crate) waker: Option<Waker>,
     pub(crate) outcome: Option<Outcome<K, T, E>>,
+    /// It opens nothing: it takes what is there, and never the part of the opener.
+    pub(crate) only_looks: bool,
     /// The wait as others see it that look for cycles; few have one.
     pub(crate) edge: Option<Box<Edge>>,
     queued: bool,
@@ -49,6 +52,8 @@ pub(crate) enum Outcome<K, T, E> {
     Lease(Arc<Tenure<K, T, E>>, bool),
     /// The set-up failed, and this is the one to hear of it.
     Failed(Trouble<E>),
+    /// A copy of a failure that another one hears.
+    Copy(Failure<E>),
     /// The resource is not the key's any more: ask again, with the context if it was not used.
     Again(Option<RunContext<T, E>>),
     /// There is no value, and this one only looked.
@@ -75,6 +80,7 @@ impl<K, T, E> Ticket<K, T, E> {
         Self {
             place,
             serial,
+            only_looks: run.is_none(),
             run,
             waker,
             outcome: None,
@@ -90,6 +96,11 @@ impl<K, T, E> Ticket<K, T, E> {
         self.queued = false;
         self.previous = Neighbor::NONE;
         self.next.take().get()
+    }
+
+    /// The one behind it in its line.
+    pub(crate) fn next(&self) -> Option<usize> {
+        self.next.get()
     }
 
     pub(crate) fn is_queued(&self) -> bool {

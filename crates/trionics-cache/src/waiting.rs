@@ -21,6 +21,17 @@ impl<'a, K, T, E> Waiting<'a, K, T, E> {
             ticket: Some(ticket),
         }
     }
+
+    /// The wait of the last user, if `leave` gives it a ticket; also where `leave` panics, the ticket is given up.
+    pub(crate) fn leaving<R>(
+        core: &'a Core<K, T, E>,
+        leave: impl FnOnce(&mut Option<usize>) -> R,
+    ) -> (R, Option<Self>) {
+        let mut waiting = Self { core, ticket: None };
+        let left = leave(&mut waiting.ticket);
+        let waiting = waiting.ticket.is_some().then_some(waiting);
+        (left, waiting)
+    }
 }
 
 impl<K, T, E> Future for Waiting<'_, K, T, E> {

@@ -42,7 +42,8 @@ impl AnyError {
         Self(Box::new(error))
     }
 
-    /// Takes over an error that is boxed already.
+    /// Takes over an error that is boxed already. One that was a [`Failure`](crate::Failure) before it was boxed is a tree again
+    /// by [`Failure::from_boxed`](crate::Failure::from_boxed), and by that only.
     ///
     /// # Examples
     ///
@@ -170,11 +171,31 @@ impl fmt::Display for AnyError {
     }
 }
 
-/// An error's source, the source of that, and so on.
+/// An error's source, the source of that, and so on; behind too many of them, a word that there are more.
 pub(crate) fn sources<'a>(
     first: Option<&'a (dyn Error + 'static)>,
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(first, |&error| error.source()).take(MAX_SOURCES)
+) -> impl Iterator<Item = Source<'a>> {
+    let all = iter::successors(first, |&error| error.source());
+    let numbered = all.take(MAX_SOURCES + 1).enumerate();
+    numbered.map(|(number, error)| match number {
+        MAX_SOURCES => Source::LeftOut,
+        _ => Source::Error(error),
+    })
+}
+
+/// What is printed of a chain of sources.
+pub(crate) enum Source<'a> {
+    Error(&'a (dyn Error + 'static)),
+    LeftOut,
+}
+
+impl fmt::Display for Source<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(error) => fmt::Display::fmt(error, formatter),
+            Self::LeftOut => formatter.write_str("more, which are left out"),
+        }
+    }
 }
 
 /// How many sources of one error are printed. A chain that never ends would be a mistake of the error's author.

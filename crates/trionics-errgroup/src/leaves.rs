@@ -60,7 +60,7 @@ impl<E> Node<E> {
 }
 
 impl Node<AnyError> {
-    /// The first error of type `T`, depth first and from left to right.
+    /// The first error of type `T`, depth first and from left to right. The sources behind the errors are not looked at.
     ///
     /// # Examples
     ///

@@ -29,6 +29,9 @@ impl<E> Failure<E> {
 
     /// Erases the type of every error in the tree, so that trees of different types can stand in one.
     ///
+    /// A `?` alone would take a tree of typed errors for one error, as it would any other: its groups and its `Cancelled`s are then
+    /// found only by who asks for that very type.
+    ///
     /// # Examples
     ///
     /// ```

@@ -39,11 +39,13 @@ impl<E: Serialize> Serialize for Failure<E> {
     }
 }
 
-/// The error's `message`, and those of its `sources`.
+/// The error's `message`, and those of its `sources`; behind 32 of them, a word that there are more.
 impl Serialize for AnyError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let error = self.as_error();
-        let sources: Vec<_> = sources(error.source()).map(ToString::to_string).collect();
+        let sources: Vec<_> = sources(error.source())
+            .map(|source| source.to_string())
+            .collect();
         let mut fields = serializer.serialize_struct("AnyError", 2)?;
         fields.serialize_field("message", &self.to_string())?;
         fields.serialize_field("sources", &sources)?;

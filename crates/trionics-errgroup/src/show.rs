@@ -26,7 +26,9 @@ impl<E: fmt::Display> fmt::Display for Node<E> {
                 Kind::Cancelled(cancelled) => fmt::Display::fmt(cancelled, formatter),
                 Kind::Library(failure) => fmt::Display::fmt(failure, formatter),
                 Kind::Group { message, children } => {
-                    write!(formatter, "{message} {}", SubErrors(children.as_slice()))
+                    let blank = if message.is_empty() { "" } else { " " };
+                    let count = SubErrors(children.as_slice());
+                    write!(formatter, "{message}{blank}{count}")
                 }
             },
         }

@@ -489,7 +489,9 @@ impl<'a, E> Painter<'_, '_, 'a, E> {
             line.push(Face::Error, failure);
         } else if let Some(message) = node.message() {
             line.push(Face::Message, message);
-            line.push(Face::Faint, format_args!(" {}", SubErrors(node.children())));
+            let blank = if message.is_empty() { "" } else { " " };
+            let count = SubErrors(node.children());
+            line.push(Face::Faint, format_args!("{blank}{count}"));
         }
         if let Some(origin) = node.origin() {
             line.push(Face::Faint, format_args!(" [{origin}]"));

@@ -26,6 +26,9 @@ impl<K, T, E> Core<K, T, E> {
         self.change(|state, effects| {
             if let Some(place) = state.place(at, generation) {
                 effects.extend((place.blocks.try_remove(id)).map(Effect::Scope));
+                if place.waits_for_blocks_only && place.go_on_without_leases() {
+                    effects.nudge(place.host.as_ref());
+                }
             }
         });
     }

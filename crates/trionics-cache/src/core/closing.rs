@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::{Core, place::Phase};
-use crate::{effects::Effect, sync::Ordering, trouble::Trouble};
+use crate::{effects::Effect, sync::Ordering};
 
 impl<K, T, E> Core<K, T, E> {
     /// The cache closes with its last handle.
@@ -64,7 +64,7 @@ impl<K, T, E> Core<K, T, E> {
     }
 
     /// The service is gone, and nothing of it must be left.
-    pub(crate) fn end_service(&self) -> Vec<Trouble<E>> {
+    pub(crate) fn end_service(&self) {
         self.refuse();
         loop {
             let next = self
@@ -79,8 +79,10 @@ impl<K, T, E> Core<K, T, E> {
             self.evict(at, generation);
             self.over(at, generation, None);
         }
-        let mut state = self.lock();
-        state.is_over = true;
-        mem::take(&mut state.unheard)
+        self.change(|state, effects| {
+            state.is_over = true;
+            let unheard = mem::take(&mut state.unheard);
+            effects.extend(unheard.into_iter().map(Effect::TooLate));
+        });
     }
 }

@@ -83,7 +83,7 @@ where
                 Err(entered) => entered,
             };
         }
-        self.change(
+        self.ask(
             |state, effects| match self.seek(state, hash, key, seen_at) {
                 Ok(at) => self.join(state, at, seeker),
                 Err(Entered::Absent) => match newcomer.take() {
@@ -170,6 +170,7 @@ where
             host: None,
             has_opened: false,
             is_evicted: false,
+            waits_for_blocks_only: false,
             listener: None,
             gave_users_up: false,
             blocks: Slab::new(),

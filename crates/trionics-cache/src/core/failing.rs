@@ -1,6 +1,9 @@
 //! Who hears of what went wrong: the opener, all who waited, or the service.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use trionics_errgroup::Failure;
 
@@ -22,15 +25,17 @@ impl<K, T, E> Core<K, T, E> {
         shared: &mut Option<(Failure<E>, Vec<(usize, u64)>)>,
         effects: &mut Effects<K, T, E>,
     ) -> Option<Trouble<E>> {
-        let Some(opener) = state.places[at].line.first() else {
+        let Some(opener) = state.opener(at) else {
             return Some(trouble);
         };
         match trouble {
             Trouble::Failure(failure) if self.settings.share_failure.is_some() => {
                 let mut all = Vec::new();
-                while let Some(id) = state.places[at].line.first() {
+                let mut next = Some(opener);
+                while let Some(id) = next {
                     state.places[at].line.remove(id, &mut state.tickets);
                     all.push((id, state.tickets[id].serial));
+                    next = state.places[at].line.first();
                 }
                 *shared = Some((failure, all));
             }
@@ -39,36 +44,38 @@ impl<K, T, E> Core<K, T, E> {
         None
     }
 
-    /// Gives copies of a failure to all these tickets, the original to the first.
+    /// Gives copies of a failure to all these tickets, the original to the first that is still there.
     pub(super) fn share(&self, failure: Failure<E>, all: Vec<(usize, u64)>) {
         let copy = self.settings.share_failure.expect("it is shared");
-        let mut troubles: Vec<Trouble<E>> = all
+        let mut outcomes: Vec<Outcome<K, T, E>> = all
             .iter()
             .skip(1)
             .map(
                 |_| match catch_unwind(AssertUnwindSafe(|| copy(&failure))) {
-                    Ok(copy) => Trouble::Failure(copy),
-                    Err(payload) => Trouble::Panic(payload),
+                    Ok(copy) => Outcome::Copy(copy),
+                    Err(payload) => Outcome::Failed(Trouble::Panic(payload)),
                 },
             )
             .collect();
-        troubles.push(Trouble::Failure(failure));
+        let mut original = Some(Trouble::Failure(failure));
         self.change(|state, effects| {
-            let mut original_is_told = false;
             for (id, serial) in all {
                 let is_there = state
                     .tickets
                     .get(id)
                     .is_some_and(|ticket| ticket.serial == serial);
-                if is_there && let Some(trouble) = troubles.pop() {
-                    original_is_told = true;
-                    state.deliver(id, Outcome::Failed(trouble), effects);
+                let mut next = || match original.take() {
+                    Some(original) => Some(Outcome::Failed(original)),
+                    None => outcomes.pop(),
+                };
+                if is_there && let Some(outcome) = next() {
+                    state.deliver(id, outcome, effects);
                 }
             }
-            if !original_is_told && let Some(trouble) = troubles.pop() {
-                self.leave_unheard(state, trouble, effects);
+            if let Some(original) = original {
+                self.leave_unheard(state, original, effects);
             }
-            effects.extend(troubles.into_iter().map(Effect::Trouble));
+            effects.extend(outcomes.into_iter().map(Effect::Outcome));
         });
     }
 
@@ -84,6 +91,11 @@ impl<K, T, E> Core<K, T, E> {
             state.unheard.push(trouble);
             state.wake_service(effects);
         }
+    }
+
+    /// What no user heard so far.
+    pub(crate) fn take_unheard(&self) -> Vec<Trouble<E>> {
+        mem::take(&mut self.lock().unheard)
     }
 
     /// A failure that was delivered to somebody who is not the one to hear of it.

@@ -121,15 +121,14 @@ impl<K, T, E> Core<K, T, E> {
         });
     }
 
-    /// The exit waits no longer for those who were asked to leave.
-    pub(crate) fn give_up_users(&self, at: usize, generation: u64) {
+    /// The exit waits no longer for leases whose holders were asked to leave, but still for blocks.
+    pub(crate) fn give_up_leases(&self, at: usize, generation: u64) {
         self.change(|state, _| {
             if let Some(place) = state.place(at, generation)
                 && place.is_evicted
-                && matches!(place.phase, Phase::Open { .. })
             {
-                place.phase = Phase::Leaving { released: true };
-                place.gave_users_up = true;
+                place.waits_for_blocks_only = true;
+                place.go_on_without_leases();
             }
         });
     }

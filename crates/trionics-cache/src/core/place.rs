@@ -34,6 +34,8 @@ pub(crate) struct Place<K, T, E> {
     pub(super) has_opened: bool,
     /// The context or the service wants to end: nobody joins, and who is there is asked to leave.
     pub(super) is_evicted: bool,
+    /// The time for leases to be left is over.
+    pub(super) waits_for_blocks_only: bool,
     /// The ticket of the last user, who waits for the end of the exit.
     pub(super) listener: Option<usize>,
     /// The exit did not wait for users: they have shares yet when it is over.
@@ -82,6 +84,7 @@ impl<K, T, E> Place<K, T, E> {
         match self.phase {
             Phase::Idle { since, .. } => Usage::Idle(since, self.keep_alive),
             Phase::Leaving { released: false } => Usage::InUse,
+            Phase::Open { .. } if self.waits_for_blocks_only => Usage::InUse,
             Phase::Open { .. } if self.is_evicted => Usage::Detached,
             Phase::Open { .. } => Usage::InUse,
             _ => Usage::Left,
@@ -103,6 +106,16 @@ impl<K, T, E> Place<K, T, E> {
     pub(super) fn supersede(&mut self) {
         self.indexed = false;
         self.identity.supersede(self.generation);
+    }
+
+    /// The exit may begin although there are leases, unless there are blocks.
+    pub(super) fn go_on_without_leases(&mut self) -> bool {
+        let goes_on = self.blocks.is_empty() && matches!(self.phase, Phase::Open { .. });
+        if goes_on {
+            self.phase = Phase::Leaving { released: true };
+            self.gave_users_up = true;
+        }
+        goes_on
     }
 }
 

@@ -55,6 +55,20 @@ impl<K, T, E> State<K, T, E> {
         ticket.outcome = Some(outcome);
     }
 
+    /// Who in the queue of a place has the miss, or hears of the failure: the first who does not only look.
+    pub(super) fn opener(&self, at: usize) -> Option<usize> {
+        let first = self.places[at].line.first();
+        let mut next = first;
+        while let Some(id) = next {
+            let ticket = &self.tickets[id];
+            if !ticket.only_looks {
+                return Some(id);
+            }
+            next = ticket.next();
+        }
+        first
+    }
+
     /// Gives everybody in the queue of a place a share; returns how many they were.
     ///
     /// No share is left over: it would count as a user until it is dropped.
@@ -62,16 +76,17 @@ impl<K, T, E> State<K, T, E> {
         &mut self,
         at: usize,
         tenure: Arc<Tenure<K, T, E>>,
-        first_hits: bool,
+        all_hit: bool,
         effects: &mut Effects<K, T, E>,
     ) -> usize {
         let n_users = self.places[at].line.len();
         effects.reserve_wakes(n_users);
+        let opener = self.opener(at).filter(|_| !all_hit);
         let shares = std::iter::repeat_n(tenure, n_users);
         let mut next = self.places[at].line.take_all();
-        for (index, share) in shares.enumerate() {
+        for share in shares {
             if let Some(id) = next {
-                let hit = first_hits || index > 0;
+                let hit = opener != Some(id);
                 next = self.tickets[id].leave_line();
                 self.deliver(id, Outcome::Lease(share, hit), effects);
             }

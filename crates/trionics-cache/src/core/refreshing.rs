@@ -28,7 +28,7 @@ where
             run: Some(run),
             ..Seeker::looking(inside)
         };
-        self.change(|state, effects| {
+        self.ask(|state, effects| {
             if state.closed {
                 return Entered::Closed;
             }
@@ -45,6 +45,14 @@ where
             }
             let identity = tenure.identity();
             let new = identity.place();
+            if state
+                .place(new, identity.generation())
+                .is_none_or(|place| place.is_evicted)
+            {
+                // It has ended by itself meanwhile, and replaces nothing.
+                effects.drop_key(Some(key));
+                return true;
+            }
             match self.index.place(hash, &key) {
                 Some(old) => {
                     self.index.redirect(hash, old, new);
@@ -64,6 +72,9 @@ where
                             state.remove_place(old, &self.index, effects);
                         }
                         Phase::Leaving { .. } | Phase::Opening { unwanted: true } => {
+                            state.dismiss_all(old, effects);
+                        }
+                        Phase::Open { .. } if state.places[old].is_evicted => {
                             state.dismiss_all(old, effects);
                         }
                         _ => {}

@@ -18,6 +18,7 @@ impl<K, T, E> State<K, T, E> {
         place.identity.begin(number);
         place.has_opened = false;
         place.is_evicted = false;
+        place.waits_for_blocks_only = false;
         if self.n_alive < capacity && self.without_room.is_empty() {
             self.give_room(at, number, effects);
             return;

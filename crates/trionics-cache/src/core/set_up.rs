@@ -47,7 +47,7 @@ pub(crate) struct Begun {
 /// What the service has to do next.
 pub(crate) enum Work<K, T, E> {
     SetUp(SetUp<K, T, E>),
-    Unheard(Trouble<E>),
+    Unheard(Vec<Trouble<E>>),
     /// The cache is closed, and nothing is left.
     Nothing,
 }
@@ -64,8 +64,8 @@ impl<K, T, E> Core<K, T, E> {
             if let Some(begun) = begun.take() {
                 state.note_begun(begun, effects);
             }
-            if let Some(trouble) = state.unheard.pop() {
-                return Poll::Ready(Work::Unheard(trouble));
+            if !state.unheard.is_empty() {
+                return Poll::Ready(Work::Unheard(mem::take(&mut state.unheard)));
             }
             while let Some((at, generation)) = state.requests.pop_front() {
                 if let Some(set_up) = self.begin(state, at, generation, effects) {
