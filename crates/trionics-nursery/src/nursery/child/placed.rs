@@ -52,7 +52,10 @@ impl<T> Share<T> {
     }
 
     /// The part of what is shared that `pick` picks, with a reference to the child.
-    pub(crate) fn into_part<U: ?Sized>(self, pick: impl FnOnce(&T) -> &U) -> Part<U> {
+    pub(crate) fn into_part<U: ?Sized>(self, pick: impl FnOnce(&T) -> &U) -> Part<U>
+    where
+        T: 'static,
+    {
         let part = NonNull::from(pick(&self));
         Part {
             _member: self.member,

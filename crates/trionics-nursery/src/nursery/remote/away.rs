@@ -21,11 +21,17 @@ use crate::{
 /// A child gets a node of its own when a frame opens inside it. Until then there is one node for all of them: it hangs under
 /// the nursery's, so that a cancellation comes to them from any thread, whether or not anybody polls the nursery.
 pub(crate) struct Away {
+    nodes: Nodes,
+    /// A leaf among the locks: nothing is woken, dropped or asked under it.
+    list: Mutex<List>,
+}
+
+/// What executors read at each poll, apart from what the nursery's thread writes at each start and end.
+#[repr(align(64))]
+struct Nodes {
     /// Where a child gets its node.
     nursery: Arc<Node>,
     stand_in: Arc<Node>,
-    /// A leaf among the locks: nothing is woken, dropped or asked under it.
-    list: Mutex<List>,
 }
 
 struct List {
@@ -37,33 +43,35 @@ struct List {
 impl Away {
     pub(crate) fn new(nursery: &Arc<Node>) -> Arc<Self> {
         let away = Arc::new(Self {
-            nursery: Arc::clone(nursery),
-            stand_in: Node::of_nodeless(nursery),
+            nodes: Nodes {
+                nursery: Arc::clone(nursery),
+                stand_in: Node::of_nodeless(nursery),
+            },
             list: Mutex::new(List {
                 children: Slab::new(),
                 closed: false,
             }),
         });
         let itself = Arc::downgrade(&away);
-        away.stand_in.stand_for(itself as Weak<dyn Nodeless>);
+        away.nodes.stand_in.stand_for(itself as Weak<dyn Nodeless>);
         away.listen();
-        away.stand_in.attach(Some(Arc::clone(nursery)), true);
+        away.nodes.stand_in.attach(Some(Arc::clone(nursery)), true);
         away
     }
 
     /// From now on a cancellation that comes down the tree wakes the children.
     fn listen(self: &Arc<Self>) {
-        self.stand_in.register(&Waker::from(Arc::clone(self)));
+        self.nodes.stand_in.register(&Waker::from(Arc::clone(self)));
     }
 
     pub(super) fn nursery(&self) -> &Arc<Node> {
-        &self.nursery
+        &self.nodes.nursery
     }
 
     /// What stands in the tree for a child that has no node.
     #[inline]
     pub(crate) fn stand_in(&self) -> &Arc<Node> {
-        &self.stand_in
+        &self.nodes.stand_in
     }
 
     /// Takes a child in.
@@ -97,13 +105,13 @@ impl Away {
             self.end();
         } else {
             // Whoever waits further out is to be woken when the last one leaves.
-            self.stand_in.dismiss();
+            self.nodes.stand_in.dismiss();
         }
     }
 
     fn end(&self) {
-        if !self.stand_in.is_retired() {
-            self.stand_in.retire_from_executor();
+        if !self.nodes.stand_in.is_retired() {
+            self.nodes.stand_in.retire_from_executor();
         }
     }
 
@@ -121,9 +129,9 @@ impl Wake for Away {
     fn wake(self: Arc<Self>) {
         // What comes while this looks finds the waker, and what came before is seen by whoever is woken.
         self.listen();
-        if self.stand_in.is_retired() {
+        if self.nodes.stand_in.is_retired() {
             // The waker would keep its owner.
-            drop(self.stand_in.take_waker());
+            drop(self.nodes.stand_in.take_waker());
         }
         let mut wakers = WakeList::new();
         for child in self.all() {
