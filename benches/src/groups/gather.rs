@@ -12,7 +12,7 @@ use futures::{
     stream::{FuturesUnordered, StreamExt},
 };
 use futures_concurrency::future::Race as _;
-use trionics::{Failure, Settings, Slot, acm, gather_contexts, race};
+use trionics::{Failure, Settings, Slot, acm, gather_contexts, race, with_context};
 
 use crate::{
     Case, Group, OURS,
@@ -23,6 +23,7 @@ use crate::{
 /// The group `gather`.
 pub(super) fn group() -> Group {
     Group::new("gather")
+        .case(one_context())
         .case(contexts::<1>())
         .case(contexts::<10>())
         .case(contexts::<1_000>())
@@ -57,6 +58,29 @@ async fn live(index: usize, slot: Slot<Resource>) -> Result<(), Failure> {
 /// The sum that proves that all were entered.
 const fn sum_of<const N: usize>() -> usize {
     N * (N - 1) / 2
+}
+
+/// One context, without a set.
+fn one_context() -> Case {
+    Case::new(
+        "one context, with_context",
+        "context",
+        1,
+        "enter, use the value, leave, with an await on each side; the peer is what one writes by hand",
+    )
+    .subject(OURS, || {
+        || {
+            let context = acm(|slot| live(1, slot));
+            let made = Host::Plain.run(with_context(context, async |made: Resource| Ok(made.0)));
+            assert_eq!(made.ok(), Some(1));
+        }
+    })
+    .subject("one after the other", || {
+        || {
+            let made = Host::Plain.run(async { leave(enter(1).await).await });
+            assert_eq!(made, 1);
+        }
+    })
 }
 
 /// `N` contexts that await once on each side. The peers do what one writes by hand, and what no cancellation may hit.

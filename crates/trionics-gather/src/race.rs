@@ -17,7 +17,7 @@ mod set;
 ///
 /// Unlike with a `select!`, the others *unwind*: exits of contexts and shields inside them run to their end before this
 /// returns. Takes a tuple of up to twelve futures with the same output, an array or a `Vec`. If several
-/// are ready in one poll, the one that stands first wins.
+/// are ready in one poll, the one that stands first wins, whichever of them is polled first.
 ///
 /// Up to thirty futures are polled in place, all of them at each poll, as a `select!` does; of more, only those that
 /// were woken. A race in which no scope, context or shield has been opened costs no more than that: there is nothing
@@ -26,6 +26,12 @@ mod set;
 /// An output that one of the others gives on its way out is dropped; where that may be a failure that
 /// must not be lost, use [`try_race`]. As the others may be polled once more when there is a winner, a receiver among
 /// them may take a message along: what loses nothing when it is dropped, and cleans nothing up, belongs in a `select!`.
+///
+/// # Fairness
+///
+/// Of up to thirty futures, the first few polls begin with the one that stands first, and those that follow with each in
+/// turn. So one that uses up the budget of its task (tokio's, say) in every poll starves no other.
+/// More of them are polled in the order in which they were woken.
 ///
 /// # Panics
 ///
