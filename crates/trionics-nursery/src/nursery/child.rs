@@ -114,6 +114,9 @@ pub(super) struct Header {
     /// What few children have: a name, a node. `None` inside: too late to get one.
     cold: OnceLock<Option<Box<Cold>>>,
     owned: UnsafeCell<Owned>,
+    /// In a model an allocation of its own stays, and whoever comes to it after its end is found.
+    #[cfg(trionics_shuttle)]
+    is_freed: std::sync::atomic::AtomicBool,
 }
 
 /// The fields that belong to the owner (invariant 2), apart from `next` (invariant 5).
@@ -189,6 +192,14 @@ impl<F> Allocation<F> {
         let queue = unsafe { keeper(header) };
         // SAFETY: as above.
         match unsafe { (*header.as_ref().owned.get()).units } {
+            #[cfg(trionics_shuttle)]
+            0 => {
+                // SAFETY: as above.
+                unsafe { header.as_ref() }.set_freed();
+                // SAFETY: as above.
+                drop(unsafe { (*header.as_ptr()).cold.take() });
+            }
+            #[cfg(not(trionics_shuttle))]
             // SAFETY: it came from a box of this type.
             0 => drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) }),
             // SAFETY: it came from a place.
@@ -262,7 +273,15 @@ impl Header {
                 where_it_is: Whereabouts::Elsewhere,
                 has_future: false,
             }),
+            #[cfg(trionics_shuttle)]
+            is_freed: false.into(),
         }
+    }
+
+    #[cfg(trionics_shuttle)]
+    fn set_freed(&self) {
+        let was_freed = self.is_freed.swap(true, Ordering::SeqCst);
+        assert!(!was_freed, "a member is freed twice");
     }
 
     pub(super) fn location(&self) -> &'static Location<'static> {
@@ -350,7 +369,13 @@ impl Member {
     #[inline]
     fn header(&self) -> &Header {
         // SAFETY: it is there as long as this reference (invariant 1).
-        unsafe { self.header.as_ref() }
+        let header = unsafe { self.header.as_ref() };
+        #[cfg(trionics_shuttle)]
+        assert!(
+            !header.is_freed.load(Ordering::SeqCst),
+            "a member is used after its end"
+        );
+        header
     }
 
     /// The pointer to the fields that belong to the owner.

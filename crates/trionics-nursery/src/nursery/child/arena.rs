@@ -11,10 +11,10 @@ use std::{
 use super::Header;
 use crate::sync::{AtomicUsize, Ordering};
 
-/// In a model, and under a sanitizer, chunks are as small as can be, and begin with the first child.
+/// In a model, and under a sanitizer, chunks are as small as can be; under that they begin with the first child.
 const TINY: bool = cfg!(any(trionics_shuttle, trionics_sanitize));
 /// How many children of a nursery have allocations of their own before it has an arena.
-const FIRST_ALONE: u32 = if TINY { 0 } else { 2 };
+const FIRST_ALONE: u32 = if cfg!(trionics_sanitize) { 0 } else { 2 };
 /// Children of how many sizes have places; others have allocations of their own.
 const N_SIZES: usize = 2;
 /// The largest place.

@@ -43,7 +43,8 @@ struct Placed<T> {
 /// A reference to a child that runs elsewhere, counted as a member, and to what is shared with it.
 pub(crate) struct Share<T> {
     member: Member,
-    shared: PhantomData<T>,
+    /// As with an `Arc`: it may go where what is shared may be used and dropped.
+    shared: PhantomData<Arc<T>>,
 }
 
 impl<T> Share<T> {
