@@ -18,7 +18,7 @@ use super::{
     QUEUED, Queue, RESTS, Share, Shares, WELL, Wait, Whereabouts,
     arena::Place,
     drop_future, end, keep_queue, poll_in_place,
-    ready::{Fifo, KnownWaker, Polling},
+    ready::{Fifo, KnownWaker, Polling, Ready},
 };
 use crate::{
     current,
@@ -434,6 +434,15 @@ impl<C: ?Sized> Crew<C> {
     /// Lets go of a child that was removed; its place is used again. What dropping its future panics with comes through.
     #[inline]
     fn collect(&mut self, mut child: Child<C>) {
+        /// The place is used again, also when dropping what is in it panics.
+        struct Gone<'a>(&'a Ready, NonNull<Header>, u16);
+        impl Drop for Gone<'_> {
+            #[inline]
+            fn drop(&mut self) {
+                // SAFETY: the crew may (invariant 8), and a child of this crew has its place in this arena.
+                unsafe { (*self.0.inside()).arena.give_back(self.1, self.2) };
+            }
+        }
         // Nothing to drop, mostly: then this is all there is to a child's end.
         child.drop_future();
         let child = ManuallyDrop::new(child);
@@ -447,17 +456,14 @@ impl<C: ?Sized> Crew<C> {
             (word, (*header.owned.get()).units)
         };
         if word / ONE == 1 && word & KEEPS_QUEUE == 0 && units != 0 {
-            if word & ELSEWHERE != 0 {
-                // SAFETY: the last reference.
-                unsafe { (header.as_ref().vtable.drop_shared)(header) };
-            }
-            // SAFETY: this was the last reference (invariant 1); the crew may (invariant 8), and a child of this crew has its
-            // place in this arena.
+            let _gone = Gone(self.queue.ready(), header, units);
+            // SAFETY: this was the last reference (invariant 1). Where nothing is shared the header is all there is.
             unsafe {
-                header.drop_in_place();
-                (*self.queue.ready().inside())
-                    .arena
-                    .give_back(header, units);
+                if word & ELSEWHERE != 0 {
+                    (header.as_ref().vtable.drop_in_place)(header);
+                } else {
+                    header.drop_in_place();
+                }
             }
         } else {
             // SAFETY: the child's reference.
@@ -592,8 +598,8 @@ impl<C: ?Sized> Crew<C> {
     pub(crate) fn drop_all_removed(&mut self) -> Option<Box<dyn Any + Send>> {
         let _outside = current::clear();
         let mut first_panic = None;
-        while let Some(mut child) = self.next_removed() {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| child.drop_future())) {
+        while let Some(child) = self.next_removed() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(child))) {
                 if first_panic.is_some() {
                     drop_payload(payload);
                 } else {
