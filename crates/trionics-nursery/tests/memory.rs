@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Barrier, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     thread,
@@ -335,6 +335,54 @@ fn a_child_with_a_million_wakers() {
     probe.cut();
     assert_eq!(alive.n(), 0);
     wakers.into_iter().for_each(Waker::wake);
+}
+
+/// Other threads clone, wake and drop a child's waker at the very moments at which its nursery begins to poll it.
+#[test]
+fn a_waker_is_used_elsewhere_while_its_child_is_polled() {
+    const POLLS: usize = 20_000;
+    let (alive, stolen) = (Alive::default(), Drawer::new());
+    let mut probe = Probe::new(open_nursery(async |n: Nursery<'_, Word>| {
+        let (alive, stolen) = (alive.clone(), &stolen);
+        let mut n_polls = 0;
+        n.start_soon(poll_fn(move |cx| {
+            let _ = &alive;
+            n_polls += 1;
+            if n_polls == 1 {
+                stolen.put(cx.waker().clone());
+                return Poll::Pending;
+            }
+            if n_polls == POLLS {
+                return Poll::Ready(Ok(()));
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }));
+        Ok(())
+    }));
+    probe.waits();
+    let waker = stolen.take();
+    waker.wake_by_ref();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|threads| {
+        for wakes in [false, true] {
+            let (waker, is_over) = (waker.clone(), &is_over);
+            threads.spawn(move || {
+                while !is_over.load(Ordering::SeqCst) {
+                    let clone = waker.clone();
+                    if wakes {
+                        clone.wake_by_ref();
+                    }
+                    drop(clone);
+                }
+            });
+        }
+        probe.ends().unwrap();
+        is_over.store(true, Ordering::SeqCst);
+    });
+    probe.cut();
+    assert_eq!(alive.n(), 0);
+    waker.wake();
 }
 
 /// Does something when it is dropped.
