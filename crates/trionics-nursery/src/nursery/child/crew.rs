@@ -18,7 +18,7 @@ use super::{
     QUEUED, Queue, RESTS, Share, Shares, WELL, Wait, Whereabouts,
     arena::Place,
     drop_future, end, keep_queue, poll_in_place,
-    ready::{Fifo, KnownWaker, Polling, Ready},
+    ready::{Fifo, Inside, KnownWaker, Polling, Ready},
 };
 use crate::{
     current,
@@ -168,8 +168,8 @@ impl<C: ?Sized> Crew<C> {
     #[inline]
     pub(crate) fn has_new(&self) -> bool {
         // SAFETY: the crew may look (invariant 8).
-        let inside = unsafe { &*self.queue.ready().inside() };
-        !self.new.is_empty() || !inside.new.is_empty()
+        !self.new.is_empty()
+            || unsafe { self.queue.ready().inside(|inside| !inside.new.is_empty()) }
     }
 
     /// Somebody has come since the last time it was looked for them.
@@ -180,9 +180,9 @@ impl<C: ?Sized> Crew<C> {
 
     #[inline]
     fn is_inside_empty(&self) -> bool {
+        let is_empty = |inside: &mut Inside| inside.woken.is_empty() && inside.new.is_empty();
         // SAFETY: the crew may look (invariant 8).
-        let inside = unsafe { &*self.queue.ready().inside() };
-        inside.woken.is_empty() && inside.new.is_empty()
+        unsafe { self.queue.ready().inside(is_empty) }
     }
 
     /// It has been closed, and nobody comes any more.
@@ -244,9 +244,12 @@ impl<C: ?Sized> Crew<C> {
     #[inline]
     pub(crate) fn take_ready(&mut self) {
         // SAFETY: the crew is inside, or nobody is (invariant 8).
-        let inside = unsafe { &mut *self.queue.ready().inside() };
-        self.batch.append(&mut inside.woken);
-        self.new.append(&mut inside.new);
+        unsafe {
+            self.queue.ready().inside(|inside| {
+                self.batch.append(&mut inside.woken);
+                self.new.append(&mut inside.new);
+            });
+        }
         if let Some(taken) = self.queue.ready().take() {
             self.sort(Some(taken));
         }
@@ -370,9 +373,8 @@ impl<C: ?Sized> Crew<C> {
     {
         // SAFETY: the crew may (invariant 8).
         let place = unsafe {
-            (*self.queue.ready().inside())
-                .arena
-                .take(NewChild::<F>::LAYOUT)
+            let ready = self.queue.ready();
+            ready.inside(|inside| inside.arena.take(NewChild::<F>::LAYOUT))
         };
         let child = NewChild::new(&self.queue, place, None, location, make).pin();
         let child = self.seat(child);
@@ -440,7 +442,10 @@ impl<C: ?Sized> Crew<C> {
             #[inline]
             fn drop(&mut self) {
                 // SAFETY: the crew may (invariant 8), and a child of this crew has its place in this arena.
-                unsafe { (*self.0.inside()).arena.give_back(self.1, self.2) };
+                unsafe {
+                    self.0
+                        .inside(|inside| inside.arena.give_back(self.1, self.2))
+                };
             }
         }
         // Nothing to drop, mostly: then this is all there is to a child's end.
@@ -635,9 +640,10 @@ impl<C: ?Sized> Drop for Crew<C> {
         }
         let panicked = self.drop_all_removed();
         // SAFETY: the crew may (invariant 8).
-        drop(mem::take(unsafe {
-            &mut (*self.queue.ready().inside()).arena
-        }));
+        drop(unsafe {
+            let ready = self.queue.ready();
+            ready.inside(|inside| mem::take(&mut inside.arena))
+        });
         if let Some(payload) = panicked
             && !std::thread::panicking()
         {
@@ -946,7 +952,7 @@ impl<C: ?Sized> Door<C> {
         let ready = self.queue.ready();
         if ready.is_inside() {
             // SAFETY: inside (invariant 8).
-            unsafe { (*ready.inside()).arena.take(layout) }
+            unsafe { ready.inside(|inside| inside.arena.take(layout)) }
         } else {
             None
         }
