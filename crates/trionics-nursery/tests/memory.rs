@@ -13,6 +13,7 @@ use std::{
     time::Instant,
 };
 
+use futures::executor::block_on;
 use trionics_nursery::{
     BoxSleep, ChildHandle, Clock, Failure, LocalNursery, Nursery, open_local_nursery, open_nursery,
     shield, testing::VirtualClock, with_clock,
@@ -342,7 +343,7 @@ fn a_child_with_a_million_wakers() {
 fn a_waker_is_used_elsewhere_while_its_child_is_polled() {
     const POLLS: usize = 20_000;
     let (alive, stolen) = (Alive::default(), Drawer::new());
-    let mut probe = Probe::new(open_nursery(async |n: Nursery<'_, Word>| {
+    let mut nursery = Box::pin(open_nursery(async |n: Nursery<'_, Word>| {
         let (alive, stolen) = (alive.clone(), &stolen);
         let mut n_polls = 0;
         n.start_soon(poll_fn(move |cx| {
@@ -360,7 +361,8 @@ fn a_waker_is_used_elsewhere_while_its_child_is_polled() {
         }));
         Ok(())
     }));
-    probe.waits();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(nursery.as_mut().poll(&mut cx).is_pending());
     let waker = stolen.take();
     waker.wake_by_ref();
     let is_over = AtomicBool::new(false);
@@ -377,10 +379,12 @@ fn a_waker_is_used_elsewhere_while_its_child_is_polled() {
                 }
             });
         }
-        probe.ends().unwrap();
+        // Not by hand: another thread may be about to put the child into its queue.
+        let outcome = block_on(nursery.as_mut());
         is_over.store(true, Ordering::SeqCst);
+        outcome.unwrap();
     });
-    probe.cut();
+    drop(nursery);
     assert_eq!(alive.n(), 0);
     waker.wake();
 }
