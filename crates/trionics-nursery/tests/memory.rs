@@ -6,13 +6,14 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Barrier, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     thread,
     time::Instant,
 };
 
+use futures::executor::block_on;
 use trionics_nursery::{
     BoxSleep, ChildHandle, Clock, Failure, LocalNursery, Nursery, open_local_nursery, open_nursery,
     shield, testing::VirtualClock, with_clock,
@@ -335,6 +336,57 @@ fn a_child_with_a_million_wakers() {
     probe.cut();
     assert_eq!(alive.n(), 0);
     wakers.into_iter().for_each(Waker::wake);
+}
+
+/// Other threads clone, wake and drop a child's waker at the very moments at which its nursery begins to poll it.
+#[test]
+fn a_waker_is_used_elsewhere_while_its_child_is_polled() {
+    const POLLS: usize = 20_000;
+    let (alive, stolen) = (Alive::default(), Drawer::new());
+    let mut nursery = Box::pin(open_nursery(async |n: Nursery<'_, Word>| {
+        let (alive, stolen) = (alive.clone(), &stolen);
+        let mut n_polls = 0;
+        n.start_soon(poll_fn(move |cx| {
+            let _ = &alive;
+            n_polls += 1;
+            if n_polls == 1 {
+                stolen.put(cx.waker().clone());
+                return Poll::Pending;
+            }
+            if n_polls == POLLS {
+                return Poll::Ready(Ok(()));
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }));
+        Ok(())
+    }));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(nursery.as_mut().poll(&mut cx).is_pending());
+    let waker = stolen.take();
+    waker.wake_by_ref();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|threads| {
+        for wakes in [false, true] {
+            let (waker, is_over) = (waker.clone(), &is_over);
+            threads.spawn(move || {
+                while !is_over.load(Ordering::SeqCst) {
+                    let clone = waker.clone();
+                    if wakes {
+                        clone.wake_by_ref();
+                    }
+                    drop(clone);
+                }
+            });
+        }
+        // Not by hand: another thread may be about to put the child into its queue.
+        let outcome = block_on(nursery.as_mut());
+        is_over.store(true, Ordering::SeqCst);
+        outcome.unwrap();
+    });
+    drop(nursery);
+    assert_eq!(alive.n(), 0);
+    waker.wake();
 }
 
 /// Does something when it is dropped.

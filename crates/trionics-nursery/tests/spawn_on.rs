@@ -830,6 +830,49 @@ fn a_value_goes_with_its_handle() {
     probe.ends().unwrap();
 }
 
+/// Errors of which their nursery has not heard go with the nursery; what the first one's drop panics with comes through once
+/// the other children are gone, too.
+#[test]
+fn unheard_errors_that_panic_go_with_the_nursery() {
+    struct Loud;
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            panic!("loud error");
+        }
+    }
+    for n_before in 0..4 {
+        let (shelf, notes) = (Shelf::new(), Notes::new());
+        let mut probe = Probe::new(open_nursery(async |n: Nursery<'_, Loud>| {
+            for name in ["a", "b", "c", "d"].into_iter().take(n_before) {
+                let gone = notes.on_drop(name);
+                n.start_soon(async move {
+                    let _gone = gone;
+                    never().await;
+                    Ok(())
+                });
+            }
+            for _ in 0..2 {
+                n.start_soon_on(&shelf, async { Err(Loud.into()) });
+            }
+            let gone = notes.on_drop("sibling");
+            n.start_soon(async move {
+                let _gone = gone;
+                never().await;
+                Ok(())
+            });
+            pending::<Result<(), _>>().await
+        }));
+        probe.waits();
+        notes.take();
+        shelf.run();
+        assert_eq!(shelf.n_tasks(), 0);
+        assert_eq!(panic_of(|| probe.cut()), "loud error");
+        let gone = notes.take();
+        assert_eq!(gone.len(), n_before + 1);
+        assert_eq!(gone[n_before], "sibling");
+    }
+}
+
 /// The scope of a child on an executor is the tree's: clocks, cancellations, reports go through.
 #[test]
 fn scopes_nest_across_executors() {

@@ -158,10 +158,10 @@ struct Vtable {
     /// Polls the future; writes the `Poll` of its output to the last argument.
     poll: unsafe fn(NonNull<Header>, &mut Context<'_>, *mut ()),
     drop_future: unsafe fn(NonNull<Header>),
-    /// Frees the allocation, in which there is no future any more.
+    /// Drops what is in the allocation, where no future is any more, before its place is used again.
+    drop_in_place: unsafe fn(NonNull<Header>),
+    /// Frees the allocation, where no future is any more.
     free: unsafe fn(NonNull<Header>),
-    /// Drops what a child that runs elsewhere shares with the nursery, before its place is used again.
-    drop_shared: unsafe fn(NonNull<Header>),
     /// A child that runs elsewhere as those who run it know it.
     remote: unsafe fn(NonNull<Header>) -> NonNull<dyn Remote>,
 }
@@ -186,38 +186,60 @@ impl<F> Allocation<F> {
         // SAFETY: the caller owns the future (invariant 2), which is there.
         unsafe { Self::future(header).drop_in_place() }
     }
+}
 
-    unsafe fn free(header: NonNull<Header>) {
-        // SAFETY: the last reference has gone (invariant 1), and nobody else looks at it.
-        let queue = unsafe { keeper(header) };
-        // SAFETY: as above.
-        match unsafe { (*header.as_ref().owned.get()).units } {
-            #[cfg(trionics_shuttle)]
-            0 => {
-                // SAFETY: as above.
-                unsafe { header.as_ref() }.set_freed();
-                // SAFETY: as above.
-                drop(unsafe { (*header.as_ptr()).cold.take() });
-            }
-            #[cfg(not(trionics_shuttle))]
-            // SAFETY: it came from a box of this type.
-            0 => drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) }),
-            // SAFETY: it came from a place.
-            units => unsafe {
-                header.drop_in_place();
-                arena::let_go(header, units);
-            },
+/// Drops what is in an allocation of type `A`, where no future is any more.
+///
+/// # Safety
+///
+/// `header` begins an `A`, the last reference has gone (invariant 1), and nobody else looks at it.
+unsafe fn drop_in_place<A>(header: NonNull<Header>) {
+    // SAFETY: the caller's.
+    unsafe { header.cast::<A>().drop_in_place() };
+}
+
+/// Frees an allocation of type `A`, where no future is any more.
+///
+/// # Safety
+///
+/// As for [`drop_in_place`]; it came from a box of an `A`, or a place for one.
+unsafe fn free<A>(header: NonNull<Header>) {
+    /// The place goes, also when dropping what is in it panics.
+    struct Gone(NonNull<Header>, u16);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            // SAFETY: it was a place, and is not used any more.
+            unsafe { arena::let_go(self.0, self.1) };
         }
-        drop(queue);
     }
+    // SAFETY: the caller's.
+    let queue = unsafe { keeper(header) };
+    // SAFETY: the caller's.
+    match unsafe { (*header.as_ref().owned.get()).units } {
+        #[cfg(trionics_shuttle)]
+        // SAFETY: the caller's; the memory stays.
+        0 => unsafe {
+            header.as_ref().set_freed();
+            drop_in_place::<A>(header);
+        },
+        #[cfg(not(trionics_shuttle))]
+        // SAFETY: it came from a box of this type.
+        0 => drop(unsafe { Box::from_raw(header.cast::<A>().as_ptr()) }),
+        // SAFETY: it came from a place.
+        units => unsafe {
+            let _gone = Gone(header, units);
+            drop_in_place::<A>(header);
+        },
+    }
+    drop(queue);
 }
 
 impl<F: Future> Allocation<F> {
     const VTABLE: &'static Vtable = &Vtable {
         poll: Self::poll,
         drop_future: Self::drop_future,
-        free: Self::free,
-        drop_shared: |_| {},
+        drop_in_place: drop_in_place::<Self>,
+        free: free::<Self>,
         remote: |_| unreachable!("the nursery polls it"),
     };
 
@@ -235,8 +257,8 @@ impl<F: Future> Allocation<F> {
 const BODY_VTABLE: &Vtable = &Vtable {
     poll: |_, _, _| unreachable!("the body is polled by its nursery"),
     drop_future: |_| unreachable!("the body is dropped by its nursery"),
+    drop_in_place: |_| unreachable!("the body is a part of its queue"),
     free: free_body,
-    drop_shared: |_| {},
     remote: |_| unreachable!("the nursery polls it"),
 };
 
@@ -376,6 +398,12 @@ impl Member {
             "a member is used after its end"
         );
         header
+    }
+
+    /// Whoever uses what lies behind the header finds it there: in a model, that is.
+    #[inline]
+    fn assert_is_there(&self) {
+        let _ = self.header();
     }
 
     /// The pointer to the fields that belong to the owner.

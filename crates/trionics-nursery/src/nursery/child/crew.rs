@@ -18,7 +18,7 @@ use super::{
     QUEUED, Queue, RESTS, Share, Shares, WELL, Wait, Whereabouts,
     arena::Place,
     drop_future, end, keep_queue, poll_in_place,
-    ready::{Fifo, KnownWaker, Polling},
+    ready::{Fifo, Inside, KnownWaker, Polling, Ready},
 };
 use crate::{
     current,
@@ -168,8 +168,8 @@ impl<C: ?Sized> Crew<C> {
     #[inline]
     pub(crate) fn has_new(&self) -> bool {
         // SAFETY: the crew may look (invariant 8).
-        let inside = unsafe { &*self.queue.ready().inside() };
-        !self.new.is_empty() || !inside.new.is_empty()
+        !self.new.is_empty()
+            || unsafe { self.queue.ready().inside(|inside| !inside.new.is_empty()) }
     }
 
     /// Somebody has come since the last time it was looked for them.
@@ -180,9 +180,9 @@ impl<C: ?Sized> Crew<C> {
 
     #[inline]
     fn is_inside_empty(&self) -> bool {
+        let is_empty = |inside: &mut Inside| inside.woken.is_empty() && inside.new.is_empty();
         // SAFETY: the crew may look (invariant 8).
-        let inside = unsafe { &*self.queue.ready().inside() };
-        inside.woken.is_empty() && inside.new.is_empty()
+        unsafe { self.queue.ready().inside(is_empty) }
     }
 
     /// It has been closed, and nobody comes any more.
@@ -244,9 +244,12 @@ impl<C: ?Sized> Crew<C> {
     #[inline]
     pub(crate) fn take_ready(&mut self) {
         // SAFETY: the crew is inside, or nobody is (invariant 8).
-        let inside = unsafe { &mut *self.queue.ready().inside() };
-        self.batch.append(&mut inside.woken);
-        self.new.append(&mut inside.new);
+        unsafe {
+            self.queue.ready().inside(|inside| {
+                self.batch.append(&mut inside.woken);
+                self.new.append(&mut inside.new);
+            });
+        }
         if let Some(taken) = self.queue.ready().take() {
             self.sort(Some(taken));
         }
@@ -370,9 +373,8 @@ impl<C: ?Sized> Crew<C> {
     {
         // SAFETY: the crew may (invariant 8).
         let place = unsafe {
-            (*self.queue.ready().inside())
-                .arena
-                .take(NewChild::<F>::LAYOUT)
+            let ready = self.queue.ready();
+            ready.inside(|inside| inside.arena.take(NewChild::<F>::LAYOUT))
         };
         let child = NewChild::new(&self.queue, place, None, location, make).pin();
         let child = self.seat(child);
@@ -434,6 +436,18 @@ impl<C: ?Sized> Crew<C> {
     /// Lets go of a child that was removed; its place is used again. What dropping its future panics with comes through.
     #[inline]
     fn collect(&mut self, mut child: Child<C>) {
+        /// The place is used again, also when dropping what is in it panics.
+        struct Gone<'a>(&'a Ready, NonNull<Header>, u16);
+        impl Drop for Gone<'_> {
+            #[inline]
+            fn drop(&mut self) {
+                // SAFETY: the crew may (invariant 8), and a child of this crew has its place in this arena.
+                unsafe {
+                    self.0
+                        .inside(|inside| inside.arena.give_back(self.1, self.2))
+                };
+            }
+        }
         // Nothing to drop, mostly: then this is all there is to a child's end.
         child.drop_future();
         let child = ManuallyDrop::new(child);
@@ -447,17 +461,14 @@ impl<C: ?Sized> Crew<C> {
             (word, (*header.owned.get()).units)
         };
         if word / ONE == 1 && word & KEEPS_QUEUE == 0 && units != 0 {
-            if word & ELSEWHERE != 0 {
-                // SAFETY: the last reference.
-                unsafe { (header.as_ref().vtable.drop_shared)(header) };
-            }
-            // SAFETY: this was the last reference (invariant 1); the crew may (invariant 8), and a child of this crew has its
-            // place in this arena.
+            let _gone = Gone(self.queue.ready(), header, units);
+            // SAFETY: this was the last reference (invariant 1). Where nothing is shared the header is all there is.
             unsafe {
-                header.drop_in_place();
-                (*self.queue.ready().inside())
-                    .arena
-                    .give_back(header, units);
+                if word & ELSEWHERE != 0 {
+                    (header.as_ref().vtable.drop_in_place)(header);
+                } else {
+                    header.drop_in_place();
+                }
             }
         } else {
             // SAFETY: the child's reference.
@@ -592,8 +603,8 @@ impl<C: ?Sized> Crew<C> {
     pub(crate) fn drop_all_removed(&mut self) -> Option<Box<dyn Any + Send>> {
         let _outside = current::clear();
         let mut first_panic = None;
-        while let Some(mut child) = self.next_removed() {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| child.drop_future())) {
+        while let Some(child) = self.next_removed() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(child))) {
                 if first_panic.is_some() {
                     drop_payload(payload);
                 } else {
@@ -629,9 +640,10 @@ impl<C: ?Sized> Drop for Crew<C> {
         }
         let panicked = self.drop_all_removed();
         // SAFETY: the crew may (invariant 8).
-        drop(mem::take(unsafe {
-            &mut (*self.queue.ready().inside()).arena
-        }));
+        drop(unsafe {
+            let ready = self.queue.ready();
+            ready.inside(|inside| mem::take(&mut inside.arena))
+        });
         if let Some(payload) = panicked
             && !std::thread::panicking()
         {
@@ -940,7 +952,7 @@ impl<C: ?Sized> Door<C> {
         let ready = self.queue.ready();
         if ready.is_inside() {
             // SAFETY: inside (invariant 8).
-            unsafe { (*ready.inside()).arena.take(layout) }
+            unsafe { ready.inside(|inside| inside.arena.take(layout)) }
         } else {
             None
         }

@@ -13,9 +13,8 @@ use std::{
 };
 
 use super::{
-    Child, ELSEWHERE, Header, Member, Name, ONE, Queue, RESTS, Vtable,
-    arena::{self, Place},
-    keeper,
+    Child, ELSEWHERE, Header, Member, Name, ONE, Queue, RESTS, Vtable, arena::Place, drop_in_place,
+    free,
 };
 use crate::{
     current::{self, Current},
@@ -59,7 +58,7 @@ impl<T> Share<T> {
     {
         let part = NonNull::from(pick(&self));
         Part {
-            _member: self.member,
+            member: self.member,
             part,
         }
     }
@@ -93,6 +92,7 @@ impl<T> Deref for Share<T> {
 
     #[inline]
     fn deref(&self) -> &T {
+        self.member.assert_is_there();
         // SAFETY: it is a member of a `Placed<T>`, there as long as this reference (invariant 1), and what is shared stays
         // until the last one goes (invariant 11).
         unsafe { &(*self.member.header.cast::<Placed<T>>().as_ptr()).shared }
@@ -102,11 +102,12 @@ impl<T> Deref for Share<T> {
 /// A part of what is shared with a child that runs elsewhere, with a reference to the child.
 pub(crate) struct Part<U: ?Sized> {
     /// Keeps the part.
-    _member: Member,
+    member: Member,
     part: NonNull<U>,
 }
 
-// SAFETY: it is a counted reference to something that may be shared and dropped anywhere, as what it is a part of.
+// SAFETY: it is a counted reference to something that may be shared anywhere; what that is a part of is an `Elsewhere`, and
+// may be shared and dropped anywhere, too.
 unsafe impl<U: ?Sized + Send + Sync> Send for Part<U> {}
 // SAFETY: as above.
 unsafe impl<U: ?Sized + Send + Sync> Sync for Part<U> {}
@@ -116,6 +117,7 @@ impl<U: ?Sized> Deref for Part<U> {
 
     #[inline]
     fn deref(&self) -> &U {
+        self.member.assert_is_there();
         // SAFETY: what it is a part of is there as long as the member (invariant 11).
         unsafe { self.part.as_ref() }
     }
@@ -129,9 +131,9 @@ impl Deref for AwayMember {
     type Target = dyn Remote;
 
     fn deref(&self) -> &(dyn Remote + 'static) {
-        let header = self.0.header;
+        let remote = self.0.header().vtable.remote;
         // SAFETY: it is a member of a `Placed`, and there as long as this reference.
-        unsafe { (header.as_ref().vtable.remote)(header).as_ref() }
+        unsafe { remote(self.0.header).as_ref() }
     }
 }
 
@@ -150,8 +152,8 @@ impl<T: Elsewhere> Placed<T> {
     const VTABLE: &'static Vtable = &Vtable {
         poll: Self::poll,
         drop_future: Self::let_go,
-        drop_shared: Self::drop_shared,
-        free: Self::free,
+        drop_in_place: drop_in_place::<Self>,
+        free: free::<Self>,
         remote: Self::remote,
     };
 
@@ -181,27 +183,6 @@ impl<T: Elsewhere> Placed<T> {
     unsafe fn remote(header: NonNull<Header>) -> NonNull<dyn Remote> {
         // SAFETY: the caller has a reference.
         NonNull::from(unsafe { Self::shared(header) } as &dyn Remote)
-    }
-
-    unsafe fn drop_shared(header: NonNull<Header>) {
-        // SAFETY: the last reference has gone (invariant 1).
-        unsafe { (&raw mut (*header.cast::<Self>().as_ptr()).shared).drop_in_place() }
-    }
-
-    unsafe fn free(header: NonNull<Header>) {
-        // SAFETY: the last reference has gone (invariant 1), and nobody else looks at it.
-        let queue = unsafe { keeper(header) };
-        // SAFETY: as above.
-        match unsafe { (*header.as_ref().owned.get()).units } {
-            // SAFETY: it came from a box of this type.
-            0 => drop(unsafe { Box::from_raw(header.cast::<Self>().as_ptr()) }),
-            // SAFETY: it came from a place.
-            units => unsafe {
-                header.cast::<Self>().drop_in_place();
-                arena::let_go(header, units);
-            },
-        }
-        drop(queue);
     }
 }
 

@@ -2,7 +2,6 @@
 //! for what happens in the nursery's own poll.
 
 use std::{
-    cell::UnsafeCell,
     mem::ManuallyDrop,
     ptr::{self, NonNull},
     task::{RawWakerVTable, Waker},
@@ -76,7 +75,7 @@ pub(crate) struct Ready {
     /// The thread that polls the nursery, 0 for none.
     poller: AtomicUsize,
     /// What came by way of that thread, during the poll.
-    inside: UnsafeCell<Inside>,
+    inside: Exclusive<Inside>,
     /// Wakes whoever polls the nursery (invariant 10).
     host: Exclusive<Option<Waker>>,
 }
@@ -124,7 +123,7 @@ impl Ready {
         Self {
             head: AtomicPtr::new(AWAKE),
             poller: AtomicUsize::new(0),
-            inside: UnsafeCell::default(),
+            inside: Exclusive::default(),
             host: Exclusive::default(),
         }
     }
@@ -145,9 +144,11 @@ impl Ready {
 
     /// # Safety
     ///
-    /// The caller is inside, or is the crew while nobody is; what it does with the pointer calls no other code.
-    pub(super) unsafe fn inside(&self) -> *mut Inside {
-        self.inside.get()
+    /// The caller is inside, or is the crew while nobody is; what it does calls no other code.
+    #[inline]
+    pub(super) unsafe fn inside<R>(&self, use_it: impl FnOnce(&mut Inside) -> R) -> R {
+        // SAFETY: the caller's (invariant 8).
+        unsafe { self.inside.with(use_it) }
     }
 
     /// Changes the head to what `change` makes of it, unless the nursery is over.
@@ -220,7 +221,7 @@ impl Ready {
     #[inline]
     pub(super) unsafe fn push_inside(&self, member: &Member) {
         // SAFETY: inside (invariant 8); `next` is ours (invariant 5).
-        unsafe { (*self.inside()).woken.push(member.header) };
+        unsafe { self.inside(|inside| inside.woken.push(member.header)) };
     }
 
     /// Puts in a member that was woken elsewhere and not queued; the caller has set its `QUEUED`.
@@ -249,7 +250,7 @@ impl Ready {
         let child = ManuallyDrop::new(child);
         if self.is_inside() && !self.is_closed() {
             // SAFETY: inside (invariant 8); a child counts as queued, and its `next` is its owner's (invariant 5).
-            unsafe { (*self.inside()).new.push(child.member.header) };
+            unsafe { self.inside(|inside| inside.new.push(child.member.header)) };
             return Ok(None);
         }
         // SAFETY: owned (invariant 2).

@@ -259,17 +259,18 @@ impl<V, E> Line<V, E> {
             state = self.lock();
         }
         let well = matches!(end, End::Returned(Ok(())));
-        if !well {
-            state.end = Some(end);
-        }
         let before = self.set(&mut state, DELIVERED | if well { WELL } else { 0 });
         debug_assert!(before & DELIVERED == 0, "a child ends once");
+        let mut unheard = if well { None } else { Some(end) };
+        if before & LEFT == 0 {
+            state.end = unheard.take();
+        }
         let waker = state.waker.take();
         let (handle, unwanted) = state.value.end(value);
         drop(state);
         // The nursery may be gone as soon as it knows.
         let told = catch_unwind(AssertUnwindSafe(|| {
-            drop((waker, unwanted));
+            drop((waker, unwanted, unheard));
             wake_outside(handle);
         }));
         if before & DISMISSED != 0 && self.known_node().is_none() {
@@ -314,12 +315,17 @@ impl<V, E> Line<V, E> {
         node.unwrap_or_else(|| self.away.stand_in())
     }
 
-    /// The nursery lets go of a child; one that may still run is dismissed.
+    /// The nursery lets go of a child; one that may still run is dismissed. What dropping an end that nobody has taken panics
+    /// with comes through.
     pub(super) fn part(&self) {
         if self.flags() & DELIVERED == 0 && self.set(&mut self.lock(), LEFT) & DELIVERED == 0 {
             self.dismiss();
-        } else {
-            self.leave();
+            return;
+        }
+        self.leave();
+        if self.flags() & WELL == 0 {
+            let unheard = self.lock().end.take();
+            drop(unheard);
         }
     }
 
