@@ -233,6 +233,8 @@ pub(crate) struct Model {
     probes: Vec<Probe>,
     frames: Vec<Frame>,
     scopes: Vec<Scope>,
+    /// The thread that polls.
+    host: ThreadId,
     polling: HashMap<ThreadId, Vec<ProbeId>>,
     dropping: HashMap<ThreadId, Vec<ProbeId>>,
     pub(crate) now: Duration,
@@ -306,6 +308,7 @@ impl Model {
             probes: Vec::new(),
             frames: Vec::new(),
             scopes: Vec::new(),
+            host: thread::current().id(),
             polling: HashMap::new(),
             dropping: HashMap::new(),
             now: Duration::ZERO,
@@ -1823,7 +1826,13 @@ impl Model {
     }
 
     pub(crate) fn note(&mut self, note: impl Into<String>) {
-        self.log.push(Event::Note(note.into()));
+        let note = note.into();
+        self.log
+            .push(Event::Note(if thread::current().id() == self.host {
+                note
+            } else {
+                format!("| elsewhere: {note}")
+            }));
     }
 
     pub(crate) fn violate(&mut self, message: impl Into<String>) {
