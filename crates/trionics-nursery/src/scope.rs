@@ -114,6 +114,9 @@ impl CancelScope {
     /// scope may be cancelled before it is entered; the future then runs to its first pending await.
     /// Cancelling a scope that has been left stops nothing.
     ///
+    /// When it returns, everything inside has been told, also if another thread was first or is cancelling a scope
+    /// around this one.
+    ///
     /// Takes time in proportion to the number of frames inside.
     #[track_caller]
     pub fn cancel(&self, reason: impl Into<Cow<'static, str>>) -> bool {

@@ -179,6 +179,10 @@ struct Frame {
     uncertain: bool,
     // Of nurseries and gathers.
     members: Vec<FrameId>,
+    /// Children that it has been given, and may have taken, though whoever gave them has yet to say so.
+    offered: Vec<FrameId>,
+    /// It gave `Pending`, and what is offered tells whether it waits or has parked.
+    waits_or_parked: bool,
     failures: Vec<Shape>,
     panics: Vec<String>,
     /// How certain it is that an outer cancellation stopped a child.
@@ -229,6 +233,8 @@ pub(crate) struct Model {
     probes: Vec<Probe>,
     frames: Vec<Frame>,
     scopes: Vec<Scope>,
+    /// The thread that polls.
+    host: ThreadId,
     polling: HashMap<ThreadId, Vec<ProbeId>>,
     dropping: HashMap<ThreadId, Vec<ProbeId>>,
     pub(crate) now: Duration,
@@ -302,6 +308,7 @@ impl Model {
             probes: Vec::new(),
             frames: Vec::new(),
             scopes: Vec::new(),
+            host: thread::current().id(),
             polling: HashMap::new(),
             dropping: HashMap::new(),
             now: Duration::ZERO,
@@ -357,6 +364,8 @@ impl Model {
             provides: Vec::new(),
             uncertain: false,
             members: Vec::new(),
+            offered: Vec::new(),
+            waits_or_parked: false,
             failures: Vec::new(),
             panics: Vec::new(),
             stopped_from_outside: Known::No,
@@ -430,20 +439,37 @@ impl Model {
         frame.state != FrameState::Live || self.members_have_ended(nursery)
     }
 
+    /// A nursery is about to be given a child.
+    pub(crate) fn offers(&mut self, child: FrameId) {
+        let nursery = self.frames[child].parent.expect("a child has a nursery");
+        self.frames[nursery].offered.push(child);
+    }
+
     /// A nursery has taken a child, or refused it.
     pub(crate) fn answered(&mut self, child: FrameId, is_taken: bool) {
+        self.note(format!("f{child} is taken: {is_taken}"));
         if is_taken {
             self.join_members(child);
-        } else {
-            self.frames[child].state = FrameState::Dropped;
+            return;
+        }
+        self.frames[child].state = FrameState::Dropped;
+        let nursery = self.frames[child].parent.expect("a child has a nursery");
+        let nursery_frame = &mut self.frames[nursery];
+        nursery_frame.offered.retain(|other| *other != child);
+        let has_parked = std::mem::take(&mut nursery_frame.waits_or_parked);
+        if has_parked && nursery_frame.state == FrameState::Live {
+            self.check_nursery_outcome(nursery, &Seen::Pending);
         }
     }
 
     /// A child may be polled before the thread that started it has said that it was taken.
     fn join_members(&mut self, child: FrameId) {
         let nursery = self.frames[child].parent.expect("a child has a nursery");
-        if !self.frames[nursery].members.contains(&child) {
-            self.frames[nursery].members.push(child);
+        let nursery = &mut self.frames[nursery];
+        if !nursery.members.contains(&child) {
+            nursery.members.push(child);
+            nursery.offered.retain(|other| *other != child);
+            nursery.waits_or_parked = false;
         }
     }
 
@@ -471,7 +497,7 @@ impl Model {
     // Cancellation.
 
     pub(crate) fn cancel_begins(&mut self, scope: ScopeId, reason: &str) {
-        self.note(format!("cancel c{scope}"));
+        self.note(format!("cancel c{scope} {{"));
         let scope = &mut self.scopes[scope];
         if scope.cancelled == Known::No {
             scope.cancelled = Known::Maybe;
@@ -482,6 +508,7 @@ impl Model {
     }
 
     pub(crate) fn cancel_ends(&mut self, scope: ScopeId, was_first: bool) {
+        self.note(format!("}} cancelled c{scope}, first: {was_first}"));
         if was_first && self.scopes[scope].has_first {
             self.violate(format!(
                 "rule 1: c{scope} was cancelled for the first time twice"
@@ -489,6 +516,7 @@ impl Model {
         }
         let scope = &mut self.scopes[scope];
         scope.has_first |= was_first;
+        // Whoever was first, everything inside has been told.
         scope.cancelled = Known::Yes;
     }
 
@@ -774,6 +802,7 @@ impl Model {
         let frame = &mut self.frames[id];
         frame.first_turn = first;
         frame.turn = None;
+        frame.waits_or_parked = false;
         frame.effective_at_turn = Known::No;
         frame.around_at_turn = around;
         frame.last_polled = now;
@@ -1209,6 +1238,10 @@ impl Model {
             }
             return;
         }
+        if *seen == Seen::Pending && !self.frames[id].offered.is_empty() {
+            self.frames[id].waits_or_parked = true;
+            return;
+        }
         self.check_nursery_outcome(id, seen);
         if self.frames[id].kind == Kind::Gather && *seen != Seen::Pending {
             self.seen.exits_under_cancellation += usize::from(self.around(id) == Known::Yes);
@@ -1466,7 +1499,10 @@ impl Model {
         let certain: Vec<_> = live
             .iter()
             .copied()
-            .filter(|inner| !self.frames[*inner].uncertain && self.is_surely_inside(*inner, id))
+            .filter(|inner| {
+                let frame = &self.frames[*inner];
+                !frame.uncertain && !frame.waits_or_parked && self.is_surely_inside(*inner, id)
+            })
             .collect();
         if !certain.is_empty() {
             self.check_patience(id, &certain);
@@ -1492,15 +1528,16 @@ impl Model {
                         FrameState::Live | FrameState::Dropped
                     )
                 });
-                let is_told = match self.frames[inner].kind {
-                    // A `provide` whose block has ended, or will never begin, has nothing left to wait for.
-                    Kind::Provide => has_block,
-                    // They have a place in the tree only while a frame is in them.
-                    Kind::Body | Kind::Block | Kind::Child => false,
-                    // Likewise, until it owes an exit.
-                    Kind::Context => self.frames[inner].has_provided,
-                    _ => true,
-                };
+                let is_told = !self.frames[inner].waits_or_parked
+                    && match self.frames[inner].kind {
+                        // A `provide` whose block has ended, or will never begin, has nothing left to wait for.
+                        Kind::Provide => has_block,
+                        // They have a place in the tree only while a frame is in them.
+                        Kind::Body | Kind::Block | Kind::Child => false,
+                        // Likewise, until it owes an exit.
+                        Kind::Context => self.frames[inner].has_provided,
+                        _ => true,
+                    };
                 if is_told {
                     self.must_tell.push(Told::NotPolled);
                 } else {
@@ -1789,7 +1826,13 @@ impl Model {
     }
 
     pub(crate) fn note(&mut self, note: impl Into<String>) {
-        self.log.push(Event::Note(note.into()));
+        let note = note.into();
+        self.log
+            .push(Event::Note(if thread::current().id() == self.host {
+                note
+            } else {
+                format!("| elsewhere: {note}")
+            }));
     }
 
     pub(crate) fn violate(&mut self, message: impl Into<String>) {

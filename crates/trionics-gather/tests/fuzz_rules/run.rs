@@ -295,6 +295,7 @@ impl Place {
         };
         let must_refuse = self.world.model().is_closed(entry.frame);
         let (frame, child) = self.child(&entry, node);
+        self.world.model().offers(frame);
         let refused = entry.nursery.try_start_soon(child);
         let is_refused = refused.is_err();
         let mut model = self.world.model();

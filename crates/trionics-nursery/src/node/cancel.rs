@@ -1,17 +1,29 @@
 //! Cancelling: how a request comes down the tree.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use trionics_errgroup::Cancelled;
 
 use super::{
     Node, State,
-    flags::{OUTER, OWN, REQUESTED_AROUND, SHIELDED, effective, requested, tracked},
+    flags::{OUTER, OWN, REQUESTED_AROUND, SHIELDED, TOLD, effective, requested, tracked},
 };
 use crate::{report::FrameKind, sync::Ordering, wake::WakeList};
 
+/// How far down a change is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// As far as there is anything to change.
+    Changed,
+    /// To the last frame: what is as it should be already may be so because another thread, which has yet to go on
+    /// from there, has just changed it.
+    All,
+}
+
 impl Node {
     /// Cancels the node's own scope. The first reason stays; false if there was one.
+    ///
+    /// When it returns, everything inside has been told, whichever thread was first.
     pub(crate) fn request(self: &Arc<Self>, cancelled: Cancelled) -> bool {
         #[cfg(feature = "task-tree")]
         if self.is_tracked() {
@@ -36,28 +48,50 @@ impl Node {
     ) -> bool {
         let mut requests = vec![(Arc::clone(self), cancelled)];
         let mut first_of_self = false;
+        // By address: a follower may be reached twice, by way of itself even.
+        let mut telling = BTreeMap::new();
         while let Some((node, cancelled)) = requests.pop() {
             {
                 let mut state = node.lock();
-                if node.flags.load(Ordering::Relaxed) & OWN != 0 {
+                let is_told = node.flags.load(Ordering::Relaxed) & TOLD != 0;
+                if is_told || telling.contains_key(&node.address()) {
                     continue;
                 }
-                let (before, after) = node.change_flags(&mut state, OWN, 0);
+                let nobody_inside = state.children.is_empty();
+                let set = if nobody_inside { OWN | TOLD } else { OWN };
+                let (before, after) = node.change_flags(&mut state, set, 0);
                 // A retired node keeps the reason for which it was cancelled when it ended.
                 state.cancelled.get_or_insert(cancelled);
                 if !effective(before) && effective(after) {
                     wakers.push(state.waker.take());
                 }
+                first_of_self |= before & OWN == 0 && Arc::ptr_eq(&node, self);
+                if nobody_inside {
+                    continue;
+                }
             }
-            first_of_self |= Arc::ptr_eq(&node, self);
-            node.propagate(wakers, &mut requests);
+            // Whoever cancelled it first, or something around it, may not be through.
+            node.tell_inside(Depth::All, wakers, &mut requests);
+            telling.insert(node.address(), node);
+        }
+        for node in telling.values() {
+            node.change_flags(&mut node.lock(), TOLD, 0);
         }
         first_of_self
     }
 
-    /// Brings everything below in line with this node's flags (invariant 3).
+    /// Brings everything below in line with this node's flags, which have changed (invariant 3).
     pub(super) fn propagate(
         self: &Arc<Self>,
+        wakers: &mut WakeList,
+        requests: &mut Vec<(Arc<Node>, Cancelled)>,
+    ) {
+        self.tell_inside(Depth::Changed, wakers, requests);
+    }
+
+    fn tell_inside(
+        self: &Arc<Self>,
+        depth: Depth,
         wakers: &mut WakeList,
         requests: &mut Vec<(Arc<Node>, Cancelled)>,
     ) {
@@ -69,13 +103,14 @@ impl Node {
             for child in parent_state.children.iter() {
                 let mut state = child.lock();
                 let (before, after) = child.inherit(&mut state, parent_flags, Some(&parent_state));
-                if before == after {
+                if before == after && depth == Depth::Changed {
                     continue;
                 }
                 if child.should_wake(before, after) {
                     wakers.push(state.waker.take());
                 }
-                if !effective(before) && effective(after) && state.follower().is_some() {
+                let is_news = depth == Depth::All || !effective(before);
+                if is_news && effective(after) && state.follower().is_some() {
                     followers.push(Arc::clone(child));
                 }
                 if !state.children.is_empty() {

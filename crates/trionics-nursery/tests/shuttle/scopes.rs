@@ -2,7 +2,9 @@
 
 use std::future::pending;
 
-use trionics_nursery::{CancelScope, Nursery, cancel_requested, open_nursery, shield};
+use trionics_nursery::{
+    CancelScope, Nursery, cancel_requested, checkpoint, is_cancel_requested, open_nursery, shield,
+};
 
 use crate::tools::{Count, Gate, Threads, block_on, explore, patiently, poll_once, with_exit};
 
@@ -46,6 +48,47 @@ fn a_cancellation_meets_the_first_poll() {
             outcome.unwrap_err().reason().to_string(),
             "on another thread"
         );
+        threads.join();
+    });
+}
+
+/// Whoever has called `cancel` is stopped at the next await, also if another thread was first and is not through.
+#[test]
+fn who_cancels_second_is_stopped_at_once() {
+    explore(|| {
+        let (scope, threads) = (CancelScope::new(), Threads::new());
+        let (middle, inner) = (CancelScope::new(), CancelScope::new());
+        let went_on = Count::new();
+        let outcome = patiently(scope.run(middle.run(inner.run(async {
+            checkpoint().await;
+            cancel_on(&threads, &scope);
+            scope.cancel("here");
+            assert!(is_cancel_requested());
+            checkpoint().await;
+            went_on.add();
+        }))));
+        assert!(outcome.is_err());
+        assert_eq!(went_on.get(), 0);
+        threads.join();
+    });
+}
+
+/// As above, where the other thread cancels the scope around, and has got as far as between the two.
+#[test]
+fn who_cancels_a_scope_inside_is_stopped_at_once() {
+    explore(|| {
+        let (outer, scope, threads) = (CancelScope::new(), CancelScope::new(), Threads::new());
+        let (middle, inner) = (CancelScope::new(), CancelScope::new());
+        let went_on = Count::new();
+        let outcome = patiently(outer.run(scope.run(middle.run(inner.run(async {
+            checkpoint().await;
+            cancel_on(&threads, &outer);
+            scope.cancel("here");
+            checkpoint().await;
+            went_on.add();
+        })))));
+        assert!(outcome.is_err() || scope.is_caught());
+        assert_eq!(went_on.get(), 0);
         threads.join();
     });
 }
