@@ -6,9 +6,36 @@ use trionics_errgroup::Cancelled;
 
 use super::{
     Node, State,
-    flags::{OUTER, OWN, REQUESTED_AROUND, SHIELDED, TOLD, effective, requested, tracked},
+    flags::{OUTER, OWN, REQUESTED_AROUND, SHIELDED, effective, requested, tracked},
 };
-use crate::{report::FrameKind, sync::Ordering, wake::WakeList};
+use crate::{
+    report::FrameKind,
+    sync::{Ordering, ProcessU64},
+    wake::WakeList,
+};
+
+/// The cancellations of the process that are on their way down, and how many have begun so far, in units of [`ONE_BEGUN`].
+static ON_THEIR_WAY: ProcessU64 = ProcessU64::new(0);
+const ONE_BEGUN: u64 = 1 << 24;
+
+/// A cancellation on its way down.
+struct OnItsWay {
+    others_before: u64,
+}
+
+impl OnItsWay {
+    fn begin() -> Self {
+        let others_before = ON_THEIR_WAY.fetch_add(ONE_BEGUN + 1, Ordering::AcqRel);
+        Self { others_before }
+    }
+
+    /// True if another one, perhaps of something around, was under way at any time since the beginning.
+    fn end(self) -> bool {
+        let before_end = ON_THEIR_WAY.fetch_sub(1, Ordering::AcqRel);
+        !self.others_before.is_multiple_of(ONE_BEGUN)
+            || before_end != self.others_before.wrapping_add(ONE_BEGUN + 1)
+    }
+}
 
 /// How far down a change is told.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,36 +73,42 @@ impl Node {
         cancelled: Cancelled,
         wakers: &mut WakeList,
     ) -> bool {
+        let on_its_way = OnItsWay::begin();
+        let first = self.tell(cancelled.clone(), Depth::Changed, wakers);
+        if on_its_way.end() {
+            self.tell(cancelled, Depth::All, wakers);
+        }
+        first
+    }
+
+    /// Cancels the node's scope and tells everything inside, and so on for the scopes that follow.
+    fn tell(self: &Arc<Self>, cancelled: Cancelled, depth: Depth, wakers: &mut WakeList) -> bool {
         let mut requests = vec![(Arc::clone(self), cancelled)];
         let mut first_of_self = false;
         // By address: a follower may be reached twice, by way of itself even.
-        let mut telling = BTreeMap::new();
+        let mut told = BTreeMap::new();
         while let Some((node, cancelled)) = requests.pop() {
             {
                 let mut state = node.lock();
-                let is_told = node.flags.load(Ordering::Relaxed) & TOLD != 0;
-                if is_told || telling.contains_key(&node.address()) {
+                let was_told = match depth {
+                    Depth::Changed => node.flags.load(Ordering::Relaxed) & OWN != 0,
+                    Depth::All => told.contains_key(&node.address()),
+                };
+                if was_told {
                     continue;
                 }
-                let nobody_inside = state.children.is_empty();
-                let set = if nobody_inside { OWN | TOLD } else { OWN };
-                let (before, after) = node.change_flags(&mut state, set, 0);
+                let (before, after) = node.change_flags(&mut state, OWN, 0);
                 // A retired node keeps the reason for which it was cancelled when it ended.
                 state.cancelled.get_or_insert(cancelled);
                 if !effective(before) && effective(after) {
                     wakers.push(state.waker.take());
                 }
                 first_of_self |= before & OWN == 0 && Arc::ptr_eq(&node, self);
-                if nobody_inside {
-                    continue;
-                }
             }
-            // Whoever cancelled it first, or something around it, may not be through.
-            node.tell_inside(Depth::All, wakers, &mut requests);
-            telling.insert(node.address(), node);
-        }
-        for node in telling.values() {
-            node.change_flags(&mut node.lock(), TOLD, 0);
+            node.tell_inside(depth, wakers, &mut requests);
+            if depth == Depth::All {
+                told.insert(node.address(), node);
+            }
         }
         first_of_self
     }

@@ -40,9 +40,6 @@ pub(super) const VISIT: u32 = 1 << 17;
 /// A child that a thread runs and nobody can stop.
 pub(super) const ON_THREAD: u32 = 1 << 18;
 
-/// The scope was cancelled, and whoever did so has told everything inside.
-pub(super) const TOLD: u32 = 1 << 22;
-
 /// The task tree shows this frame and those inside.
 #[cfg(feature = "task-tree")]
 pub(super) const TRACKED: u32 = 1 << 19;
