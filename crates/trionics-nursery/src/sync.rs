@@ -40,7 +40,8 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-/// Counters of the whole process, in which nothing rests on an order between threads.
+/// Counters of the whole process. Threads are ordered by one of them alone, that of cancellations on their way; a model
+/// does not switch threads at these, but at the locks that are taken before and after.
 ///
 /// They outlive the executions of a model, whose own atomics belong to one execution each.
 pub(crate) use std::sync::atomic::{AtomicU64 as ProcessU64, AtomicUsize as ProcessUsize};
